@@ -1,0 +1,101 @@
+// Accounts: who may log in, and the list of a domain.
+//
+//   pk = a#romeo@example.org   sk = account   { "credentials": SCRAM keys, "createdAt": ms }
+//   pk = u#example.org#0b      sk = romeo     the list of accounts, over 16 keys so that none is hot
+//
+// Making an account is one conditional put, so that two who want the same name get one winner on any node.
+import { type Key, type Table, VersionConflict } from '#table/table.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { randomId } from '#xmpp/id.ts'
+import { type Jid, makeJid } from '#xmpp/jid.ts'
+import type { Clock } from './clock.ts'
+import type { ScramHash } from './scram-keys.ts'
+import { type Credentials, decodeCredentials, deriveCredentials, encodeCredentials } from './scram-keys.ts'
+import { ACCOUNT_RECORD, type AccountRecord, type MaybePromise, type Store } from './store.ts'
+
+const LIST_KEYS = 16
+
+export type EncodedCredentials = ReturnType<typeof encodeCredentials>
+export type { Credentials, ScramHash }
+
+/** The account's row, as stored. */
+export interface AccountRow {
+  readonly credentials: EncodedCredentials
+  readonly createdAt: number
+}
+
+export class Accounts {
+  readonly #table: Table
+  readonly #store: Store
+  readonly #record: AccountRecord<AccountRow | null>
+  readonly #clock: Clock
+  readonly #iterations: number
+
+  constructor(table: Table, store: Store, clock: Clock, iterations: number) {
+    this.#table = table
+    this.#store = store
+    this.#record = store.record<AccountRow | null>(ACCOUNT_RECORD, null)
+    this.#clock = clock
+    this.#iterations = iterations
+  }
+
+  exists(account: Jid): MaybePromise<boolean> {
+    return this.#record.read(account, (row) => row !== null)
+  }
+
+  /** The SCRAM keys as they are stored, or undefined where there is no such account. */
+  credentials(account: Jid): MaybePromise<EncodedCredentials | undefined> {
+    return this.#record.read(account, (row) => row?.credentials)
+  }
+
+  /** Throws StanzaError('conflict') where the account exists, PasswordError for a password that cannot be used. Durable when it resolves. */
+  async create(account: Jid, password: string): Promise<void> {
+    const credentials = encodeCredentials(await deriveCredentials(password, this.#iterations))
+    const row: AccountRow = { credentials, createdAt: this.#clock.now() }
+    // The list first: a name in the list without its account is passed over, an account missing from it would be lost.
+    await this.#table.put({ ...listKey(account), version: randomId(), value: new Uint8Array(0) })
+    try {
+      const value = Buffer.from(JSON.stringify(row), 'utf8')
+      await this.#table.put({ pk: `a#${account.bare}`, sk: ACCOUNT_RECORD, version: randomId(), value }, '')
+    } catch (error) {
+      if (error instanceof VersionConflict) throw new StanzaError('conflict', 'the account exists')
+      throw error
+    }
+    this.#store.forget(account.bare)
+  }
+
+  /** Throws StanzaError('item-not-found') where there is no such account. Staged: durable when the owner's commit is. */
+  async setPassword(account: Jid, password: string): Promise<void> {
+    const credentials = encodeCredentials(await deriveCredentials(password, this.#iterations))
+    await this.#record.update(account, (row) => {
+      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      return { ...row, credentials }
+    })
+  }
+
+  /** Deletes the account and everything stored of it. Durable when it resolves. */
+  async remove(account: Jid): Promise<void> {
+    await this.#store.purge(account.bare)
+    await this.#table.delete(listKey(account))
+  }
+
+  /** The accounts of a domain, 16 lists merged, each in the order of their names. */
+  async *list(domain: string): AsyncIterable<Jid> {
+    for (let n = 0; n < LIST_KEYS; n++) {
+      for await (const row of this.#table.query(listKeyOf(domain, n))) {
+        const account = makeJid(row.sk, domain)
+        if (await this.exists(account)) yield account
+      }
+    }
+  }
+}
+
+function listKey(account: Jid): Key {
+  let hash = 0
+  for (let i = 0; i < account.local.length; i++) hash = (Math.imul(hash, 31) + account.local.charCodeAt(i)) >>> 0
+  return { pk: listKeyOf(account.domain, hash % LIST_KEYS), sk: account.local }
+}
+
+function listKeyOf(domain: string, n: number): string {
+  return `u#${domain}#${n.toString(16).padStart(2, '0')}`
+}

@@ -1,0 +1,64 @@
+// Questions that one role asks the owner of an account and that want an answer at once: credentials, a bind, an
+// account to make. Names and fields are JSON; a StanzaError thrown over there is thrown over here.
+import { BusTimeout, type Bus, NoResponders, type Subscription } from '#bus/bus.ts'
+import { STANZA_CONDITIONS, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
+import type { Log } from './log.ts'
+import type { Ownership, RoleName } from './ownership.ts'
+
+const CALL_TIMEOUT_MS = 10_000
+
+/** What a process can be asked. Declared by whoever answers, next to the answer. */
+export interface Calls {}
+
+type Asked<N extends keyof Calls> = Calls[N] extends { ask: infer A } ? A : never
+type Told<N extends keyof Calls> = Calls[N] extends { tell: infer T } ? T : never
+
+export type CallHandlers = { [N in keyof Calls]?: (account: string, fields: Asked<N>) => Told<N> | Promise<Told<N>> }
+
+export interface Caller {
+  /** Throws the StanzaError of a refusal, or StanzaError('recipient-unavailable' …, type wait) where no owner answers. */
+  ask<N extends keyof Calls>(role: RoleName, account: string, name: N, fields: Asked<N>): Promise<Told<N>>
+}
+
+export function openCaller(bus: Bus, ownership: Ownership): Caller {
+  return {
+    async ask(role, account, name, fields) {
+      const body = Buffer.from(JSON.stringify({ name, account, fields }))
+      let answer: { told?: unknown; condition?: StanzaCondition; text?: string }
+      try {
+        answer = JSON.parse(
+          Buffer.from(await bus.request(`call.${role}.${ownership.ownerOf(role, account)}`, body, CALL_TIMEOUT_MS)).toString('utf8'),
+        )
+      } catch (error) {
+        if (error instanceof BusTimeout || error instanceof NoResponders) {
+          throw new StanzaError('resource-constraint', 'the service is not reachable at the moment', { type: 'wait' })
+        }
+        throw error
+      }
+      if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text)
+      return answer.told as never
+    },
+  }
+}
+
+/** Answers the calls to one role of this process. */
+export function answerCalls(bus: Bus, role: RoleName, process: string, handlers: CallHandlers, log: Log): Subscription {
+  return bus.subscribe(`call.${role}.${process}`, (body, reply) => {
+    void answer(body).then((answer) => reply(Buffer.from(JSON.stringify(answer))))
+  })
+
+  async function answer(body: Uint8Array): Promise<object> {
+    let name = ''
+    try {
+      const question = JSON.parse(Buffer.from(body).toString('utf8')) as { name: keyof Calls; account: string; fields: never }
+      name = question.name
+      const handler = handlers[question.name] as ((account: string, fields: never) => unknown) | undefined
+      if (handler === undefined) throw new StanzaError('feature-not-implemented', `nobody answers ${name}`)
+      return { told: await handler(question.account, question.fields) }
+    } catch (error) {
+      if (error instanceof StanzaError && error.condition in STANZA_CONDITIONS) return { condition: error.condition, text: error.text }
+      log.error('call.broke', { role, name, error })
+      return { condition: 'internal-server-error', text: '' }
+    }
+  }
+}

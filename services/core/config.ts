@@ -1,0 +1,324 @@
+// The configuration: one YAML file and the environment, checked whole before a port is opened.
+//
+// Every key is in settings.ts and is also an environment variable: c2s.tlsPort is ROOKERY_C2S_TLS_PORT, and wins over the
+// file. All faults are collected and thrown at once, each with where it was written and what would be right.
+//
+// Without a file, and as long as only this machine can connect, the server is a toy that works at once: anyone may register, and
+// loopback needs no TLS. A file, an address beyond loopback or a trusted proxy brings back the safe defaults.
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
+import { isIPv4 } from 'node:net'
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
+import { didYouMean, nearest } from './nearest.ts'
+import { faultsOf, type Key, type Kind, keysOf, type ModuleOptions, sectionsOf, valueAt } from './options.ts'
+import { LAPTOP, type Settings, settingsSchema } from './settings.ts'
+
+/** A port, or `off` where nothing shall listen. */
+export type Port = number | 'off'
+
+/** Relative paths in it are as they were given: from the working directory. */
+export interface Config extends Settings {
+  /** Each with `enabled` and every option of the module. */
+  modules: Record<string, Record<string, unknown>>
+}
+
+export interface LoadedConfig {
+  readonly config: Config
+  /** `laptop`: no file, and only this machine can connect. `environment`: no file, and the safe defaults. */
+  readonly source: 'file' | 'environment' | 'laptop'
+  readonly file: string | undefined
+}
+
+export class ConfigError extends Error {
+  /** `rookery.yaml:3:9: c2s.port is 70000; it must be …` */
+  readonly faults: readonly string[]
+
+  constructor(subject: string, faults: readonly string[]) {
+    super(
+      `${subject}: ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}\n${faults.map((fault) => `  ${fault}`).join('\n')}`,
+    )
+    this.name = 'ConfigError'
+    this.faults = faults
+  }
+}
+
+export interface LoadOptions {
+  /** Its path; with `text`, only what faults call it. */
+  readonly file?: string
+  /** Instead of reading `file`. */
+  readonly text?: string
+  /** By default the environment of this process. */
+  readonly env?: NodeJS.ProcessEnv
+  /** Of every module there is; a section for any other is a fault. */
+  readonly moduleOptions?: ModuleOptions
+}
+
+/** Reads the file, and looks whether the files that it names can be read. Throws ConfigError, naming every fault. */
+export function loadConfig({ file, text, env = process.env, moduleOptions = {} }: LoadOptions): LoadedConfig {
+  const written = file !== undefined || text !== undefined ? readFile(file, text) : undefined
+  const schema = settingsSchema(moduleOptions)
+  const sections = [...sectionsOf(schema)].map(({ path }) => path)
+  const raw = openSections(written?.value ?? {}, sections)
+  const { variables, unknown } = readEnvironment(env, [...keysOf(schema)], raw)
+  const laptop = written === undefined && isLaptop(raw)
+  if (laptop) for (const { path, value } of LAPTOP) if (valueAt(raw, path) === undefined) setAt(raw, path, value)
+
+  let checked = schema.safeParse(raw)
+  const faults = checked.success ? [] : faultsOf(schema, checked.error.issues, raw)
+  // What is wrong by itself is taken out, so that the rest can still be held against each other.
+  const bad = new Set(faults.map(({ path }) => removeAt(raw, path)))
+  if (!checked.success) checked = schema.safeParse(openSections(raw, sections))
+  if (checked.success)
+    for (const { keys, text } of contradictions(checked.data))
+      if (!keys.some((key) => bad.has(key) || bad.has(key.split('.')[0]!))) faults.push({ path: keys[0]!.split('.'), text })
+
+  if (checked.success && faults.length === 0 && unknown.length === 0)
+    return { config: checked.data, source: laptop ? 'laptop' : written ? 'file' : 'environment', file }
+  const lines = faults.map((fault) => placeOf(fault.path, variables, written) + fault.text)
+  throw new ConfigError(written?.name ?? 'the environment', [...lines, ...unknown])
+}
+
+// The file -----------------------------------------------------------------------------------------------------------
+
+type Section = Record<string, unknown>
+
+interface Written {
+  readonly name: string
+  readonly value: Section
+  /** `rookery.yaml:3:9` of the deepest part of the path that is there. */
+  place(path: readonly PropertyKey[]): string
+}
+
+function readFile(file: string | undefined, text: string | undefined): Written {
+  const name = file ?? 'configuration'
+  try {
+    text ??= readFileSync(file!, 'utf8')
+  } catch (error) {
+    throw new ConfigError(name, [`${name} cannot be read: ${(error as Error).message}`])
+  }
+  const lines = new LineCounter()
+  const at = (offset: number) => {
+    const { line, col } = lines.linePos(offset)
+    return `${name}:${line}:${col}`
+  }
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true, uniqueKeys: true })
+  const wrong: { message: string; pos: readonly [number, ...unknown[]] }[] = [...document.errors, ...document.warnings]
+  visit(document, {
+    Alias(_key, alias) {
+      if (!alias.resolve(document))
+        wrong.push({ message: `there is no &${alias.source} before *${alias.source}`, pos: alias.range! })
+    },
+  })
+  if (wrong.length > 0)
+    throw new ConfigError(
+      name,
+      wrong.map(({ pos, message }) => `${at(pos[0])}: ${message}`),
+    )
+  let value: unknown
+  try {
+    value = document.toJS({ maxAliasCount: 100 }) ?? {}
+  } catch (error) {
+    throw new ConfigError(name, [`${name}: ${(error as Error).message}`])
+  }
+  if (typeof value !== 'object' || Array.isArray(value))
+    throw new ConfigError(name, [`${name}:1:1: the file must hold keys and their values, such as "domains: [example.org]"`])
+
+  return { name, value: value as Section, place: (path) => at(offsetOf(document.contents, path)) }
+}
+
+function offsetOf(node: unknown, path: readonly PropertyKey[]): number {
+  let offset = 0
+  for (const part of path) {
+    if (isMap(node)) {
+      const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === part)
+      if (!pair) return offset
+      offset = (pair.key as { range?: [number, number, number] }).range?.[0] ?? offset
+      node = pair.value
+    } else if (isSeq(node) && typeof part === 'number') {
+      node = node.items[part]
+      offset = (node as { range?: [number, number, number] } | undefined)?.range?.[0] ?? offset
+    } else return offset
+  }
+  return offset
+}
+
+/** A copy in which every section is there: one that is missing or empty (`tls:`) is one without keys. */
+function openSections(value: Section, sections: readonly (readonly string[])[]): Section {
+  const raw = copy(value) as Section
+  for (const path of sections) if ((valueAt(raw, path) ?? undefined) === undefined) setAt(raw, path, {})
+  return raw
+}
+
+/** Without sharing: an alias (`*limits`) is the same object twice, and one of them may be changed. */
+function copy(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(copy)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, copy(inner)]))
+}
+
+/** Does nothing where a part of the way is no section: that is a fault of its own. */
+function setAt(raw: Section, path: readonly string[], value: unknown): void {
+  const section = valueAt(raw, path.slice(0, -1))
+  if (typeof section === 'object' && section !== null) (section as Section)[path.at(-1)!] = value
+}
+
+/** Takes out the key, whole where one entry of its list is meant. Returns its name. */
+function removeAt(raw: Section, path: readonly PropertyKey[]): string {
+  const entry = path.findIndex((part) => typeof part === 'number')
+  const key = (entry < 0 ? path : path.slice(0, entry)) as string[]
+  const section = valueAt(raw, key.slice(0, -1))
+  if (typeof section === 'object' && section !== null) delete (section as Section)[key.at(-1)!]
+  return key.join('.')
+}
+
+// The environment ----------------------------------------------------------------------------------------------------
+
+const PREFIX = 'ROOKERY_'
+
+/** c2s.tlsPort: ROOKERY_C2S_TLS_PORT. modules.mam.pageMax: ROOKERY_MODULES_MAM_PAGE_MAX. */
+export function variableOf(path: readonly string[]): string {
+  const words = path.map((part) => part.replace(/([a-z0-9])([A-Z])/g, '$1_$2').replace(/[^A-Za-z0-9]/g, '_'))
+  return PREFIX + words.join('_').toUpperCase()
+}
+
+/** Puts what the environment says into `raw`. An empty variable counts as none. */
+function readEnvironment(
+  env: NodeJS.ProcessEnv,
+  keys: readonly Key[],
+  raw: Section,
+): { variables: Map<string, string>; unknown: string[] } {
+  const byVariable = new Map<string, Key>()
+  for (const key of keys) {
+    const variable = variableOf(key.path)
+    if (byVariable.has(variable)) throw new Error(`${key.name} and ${byVariable.get(variable)!.name} are both ${variable}`)
+    byVariable.set(variable, key)
+  }
+  const variables = new Map<string, string>()
+  const unknown: string[] = []
+  for (const variable of Object.keys(env).sort()) {
+    const value = env[variable]?.trim() ?? ''
+    if (!variable.startsWith(PREFIX) || value === '' || isServiceLink(variable, value)) continue
+    const key = byVariable.get(variable)
+    if (key) {
+      setAt(raw, key.path, fromVariable(key.doc.kind, value))
+      variables.set(key.name, variable)
+    } else unknown.push(`${variable} is not a variable of ours${didYouMean(nearest(variable, byVariable.keys()))}`)
+  }
+  return { variables, unknown }
+}
+
+/** Kubernetes tells every container of the services beside it; of one called rookery-http, in ROOKERY_HTTP_PORT=tcp://10.0.0.1:5280. */
+function isServiceLink(variable: string, value: string): boolean {
+  return (
+    /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$/.test(variable) ||
+    /_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/.test(variable) ||
+    (variable.endsWith('_PORT') && /^(tcp|udp|sctp):\/\//.test(value))
+  )
+}
+
+const FLAGS: Readonly<Record<string, boolean>> = {
+  true: true,
+  yes: true,
+  on: true,
+  1: true,
+  false: false,
+  no: false,
+  off: false,
+  0: false,
+}
+
+/** What cannot be read stays text, for the schema to refuse. */
+function fromVariable(kind: Kind, value: string): unknown {
+  switch (kind) {
+    case 'number':
+    case 'port':
+      return /^-?\d+$/.test(value) ? Number(value) : value
+    case 'flag':
+      return FLAGS[value.toLowerCase()] ?? value
+    case 'list':
+      return value.split(',').map((entry) => entry.trim())
+    case 'text':
+      return value
+  }
+}
+
+function placeOf(path: readonly PropertyKey[], variables: ReadonlyMap<string, string>, written: Written | undefined): string {
+  const entry = path.findIndex((part) => typeof part === 'number')
+  const variable = variables.get((entry < 0 ? path : path.slice(0, entry)).join('.'))
+  if (variable !== undefined) return `${variable}: `
+  return written ? `${written.place(path)}: ` : ''
+}
+
+// What must agree ----------------------------------------------------------------------------------------------------
+
+/** True while nobody but the users of this machine can connect: neither directly nor through a proxy on it. */
+function isLaptop(raw: Section): boolean {
+  const { listen = [], trustedProxies = [] } = raw
+  const proxies = Array.isArray(trustedProxies) ? trustedProxies.length : 1
+  return proxies === 0 && [listen].flat().every((address) => typeof address === 'string' && isLoopback(address))
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || (isIPv4(address) && address.startsWith('127.'))
+}
+
+interface Contradiction {
+  /** The first is where the fault is shown. None is looked at if one of them is wrong by itself. */
+  readonly keys: readonly string[]
+  readonly text: string
+}
+
+const PORTS = ['c2s.port', 'c2s.tlsPort', 'websocket.port', 'http.port', 'metrics.port'] as const
+
+function* contradictions(config: Config): Iterable<Contradiction> {
+  const { tls, c2s, bus, table, limits } = config
+  const taken = new Map<unknown, string>()
+  for (const key of PORTS) {
+    const port = valueAt(config, key.split('.')) as Port
+    const other = taken.get(port)
+    if (other !== undefined)
+      yield { keys: [key, other], text: `${key} is ${port}, as is ${other}; each must have its own, or be off` }
+    else if (typeof port === 'number' && port !== 0) taken.set(port, key)
+  }
+
+  if (tls.cert !== undefined && tls.key === undefined)
+    yield { keys: ['tls.cert', 'tls.key'], text: 'tls.cert has no tls.key; give both, or neither for a self-signed certificate' }
+  if (tls.key !== undefined && tls.cert === undefined)
+    yield { keys: ['tls.key', 'tls.cert'], text: 'tls.key has no tls.cert; give both, or neither for a self-signed certificate' }
+  for (const key of ['cert', 'key'] as const) {
+    const reason = tls[key] === undefined ? undefined : whyUnreadable(tls[key])
+    if (reason !== undefined)
+      yield { keys: [`tls.${key}`], text: `tls.${key} is ${JSON.stringify(tls[key])}, which cannot be read: ${reason}` }
+  }
+
+  if (limits.stanzaBytesBeforeLogin > limits.stanzaBytes)
+    yield {
+      keys: ['limits.stanzaBytesBeforeLogin', 'limits.stanzaBytes'],
+      text: `limits.stanzaBytesBeforeLogin is ${limits.stanzaBytesBeforeLogin}; it must be at most limits.stanzaBytes, which is ${limits.stanzaBytes}`,
+    }
+  if (c2s.proxyProtocol && config.trustedProxies.length === 0)
+    yield {
+      keys: ['c2s.proxyProtocol', 'trustedProxies'],
+      text: 'c2s.proxyProtocol is true, and trustedProxies is empty; it must name the proxies, or nobody could connect',
+    }
+
+  const absent = 'is not available in this version'
+  if (config.registration === 'invite')
+    yield { keys: ['registration'], text: `registration: invite ${absent}; use open or closed` }
+  if (bus.driver === 'nats') yield { keys: ['bus.driver'], text: `bus.driver: nats ${absent}; use memory` }
+  else if (bus.servers.length > 0)
+    yield { keys: ['bus.servers', 'bus.driver'], text: `bus.servers is for bus.driver: nats, which ${absent}` }
+  if (table.driver === 'dynamodb') yield { keys: ['table.driver'], text: `table.driver: dynamodb ${absent}; use sqlite` }
+  else
+    for (const key of ['endpoint', 'region', 'prefix'] as const)
+      if (table[key] !== undefined)
+        yield { keys: [`table.${key}`, 'table.driver'], text: `table.${key} is for table.driver: dynamodb, which ${absent}` }
+}
+
+function whyUnreadable(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK)
+    return statSync(file).isFile() ? undefined : 'it is not a file'
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message
+  }
+}

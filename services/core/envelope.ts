@@ -1,0 +1,195 @@
+// What roles say to each other: one codec, with a version.
+//
+// Three bodies go over the bus: a lane's frame of numbered envelopes to an owner, the acks that come back, and an
+// edge's frame of deliveries. As they are on the wire (core/wire.ts has the primitives):
+//
+//   lane frame   version u8, source text, { n u32, bytes: envelope }…
+//   ack frame    version u8, role text, owner text, { n u32 }…
+//   edge frame   version u8, owner text, number f64, { delivery }…
+//
+//   envelope     kind u8; 0 stanza: point u8, account text, edge text, session text, n f64, trace text, stanza
+//                         1 signal: account text, name text, JSON text
+//                         2 fanout: accounts (count u16, texts), trace text, stanza
+//   delivery     kind u8; 0 stanza: to-mode u8, sessions (count u16, texts), trace text, stanza
+//                         1 order:  session text, name text, JSON text
+//   stanza       name u8, from text, to text?, id text, type u8 (0xff: text), lang text, child text, bytes: payload
+import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
+import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
+import type { Point } from './hooks.ts'
+import { Reader, type Writer } from './wire.ts'
+
+/** A process understands this version and the one before it. */
+export const ENVELOPE_VERSION = 1
+
+/** The bound session a stanza came from. `n` is its position in the XEP-0198 count of that session. */
+export interface Origin {
+  readonly edge: string
+  readonly session: string
+  readonly n: number
+}
+
+export type Envelope =
+  /** One stanza in the name of `account`: the sender's (`outbound`) or the recipient's (`inbound`). */
+  | {
+      readonly kind: 'stanza'
+      readonly point: Point
+      readonly account: string
+      readonly origin: Origin | undefined
+      readonly trace: string
+      readonly stanza: Stanza
+    }
+  /** Something the owner of an account has to know. `fields` must be JSON. */
+  | { readonly kind: 'signal'; readonly account: string; readonly name: string; readonly fields: Fields }
+  /** One stanza inbound for many accounts of one owner. */
+  | { readonly kind: 'fanout'; readonly accounts: readonly string[]; readonly trace: string; readonly stanza: Stanza }
+
+export type Fields = Readonly<Record<string, string | number | boolean | undefined>>
+
+/** What `to` a delivered stanza carries: the one it has, or the bare or full JID of each session it goes to. */
+export type ToMode = 'kept' | 'bare' | 'full'
+
+export type Delivery =
+  | {
+      readonly kind: 'stanza'
+      readonly sessions: readonly string[]
+      readonly to: ToMode
+      readonly trace: string
+      readonly stanza: Stanza
+    }
+  /** Something the edge has to do with a session: 'close', 'flag'. */
+  | { readonly kind: 'order'; readonly session: string; readonly name: string; readonly fields: Fields }
+
+const NAMES: readonly StanzaName[] = ['message', 'presence', 'iq']
+/** The types RFC 6121 §4.7.1, §5.2.2 and RFC 6120 §8.2.3 name. Append only: the position is the code on the wire. */
+const TYPES = [
+  ...['', 'chat', 'error', 'groupchat', 'headline', 'normal', 'get', 'set', 'result', 'unavailable'],
+  ...['subscribe', 'subscribed', 'unsubscribe', 'unsubscribed', 'probe'],
+] as const
+const TYPE_CODES = new Map<string, number>(TYPES.map((type, code) => [type, code]))
+const TYPE_AS_TEXT = 0xff
+const TO_MODES: readonly ToMode[] = ['kept', 'bare', 'full']
+const POINTS: readonly Point[] = ['outbound', 'inbound']
+
+export function writeEnvelope(out: Writer, envelope: Envelope): void {
+  switch (envelope.kind) {
+    case 'stanza':
+      out.u8(0)
+      out.u8(envelope.point === 'outbound' ? 0 : 1)
+      out.text(envelope.account)
+      out.text(envelope.origin?.edge ?? '')
+      out.text(envelope.origin?.session ?? '')
+      out.f64(envelope.origin?.n ?? 0)
+      out.text(envelope.trace)
+      writeStanza(out, envelope.stanza)
+      return
+    case 'signal':
+      out.u8(1)
+      out.text(envelope.account)
+      out.text(envelope.name)
+      out.text(JSON.stringify(envelope.fields))
+      return
+    case 'fanout':
+      out.u8(2)
+      out.u16(envelope.accounts.length)
+      for (const account of envelope.accounts) out.text(account)
+      out.text(envelope.trace)
+      writeStanza(out, envelope.stanza)
+  }
+}
+
+/** Throws RangeError on bytes that are no envelope of ours. */
+export function readEnvelope(bytes: Uint8Array): Envelope {
+  const reader = new Reader(bytes)
+  const kind = reader.u8()
+  if (kind === 0) {
+    const point = POINTS[reader.u8()]!
+    const account = reader.text()
+    const edge = reader.text()
+    const session = reader.text()
+    const n = reader.f64()
+    const trace = reader.text()
+    return { kind: 'stanza', point, account, origin: edge === '' ? undefined : { edge, session, n }, trace, stanza: readStanza(reader) }
+  }
+  if (kind === 1) return { kind: 'signal', account: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
+  if (kind === 2) {
+    const accounts = readTexts(reader)
+    return { kind: 'fanout', accounts, trace: reader.text(), stanza: readStanza(reader) }
+  }
+  throw new RangeError(`envelope of kind ${kind}`)
+}
+
+export function writeDelivery(out: Writer, delivery: Delivery): void {
+  if (delivery.kind === 'order') {
+    out.u8(1)
+    out.text(delivery.session)
+    out.text(delivery.name)
+    out.text(JSON.stringify(delivery.fields))
+    return
+  }
+  out.u8(0)
+  out.u8(TO_MODES.indexOf(delivery.to))
+  out.u16(delivery.sessions.length)
+  for (const session of delivery.sessions) out.text(session)
+  out.text(delivery.trace)
+  writeStanza(out, delivery.stanza)
+}
+
+/** Throws RangeError on bytes that are no delivery of ours. */
+export function readDelivery(reader: Reader): Delivery {
+  const kind = reader.u8()
+  if (kind === 1) {
+    return { kind: 'order', session: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
+  }
+  if (kind !== 0) throw new RangeError(`delivery of kind ${kind}`)
+  const to = TO_MODES[reader.u8()]!
+  const sessions = readTexts(reader)
+  return { kind: 'stanza', to, sessions, trace: reader.text(), stanza: readStanza(reader) }
+}
+
+/** Throws RangeError where a sender is newer by more than one version, or the body is not ours. */
+export function readVersion(reader: Reader): void {
+  const version = reader.u8()
+  if (version > ENVELOPE_VERSION || version === 0) throw new RangeError(`envelope version ${version}; this process speaks ${ENVELOPE_VERSION}`)
+}
+
+function readTexts(reader: Reader): string[] {
+  const count = reader.u16()
+  if (count === 1) return [reader.text()]
+  const texts: string[] = []
+  for (let i = 0; i < count; i++) texts.push(reader.text())
+  return texts
+}
+
+/** Also how a stanza is kept in a journal. */
+export function writeStanza(out: Writer, stanza: Stanza): void {
+  out.u8(NAMES.indexOf(stanza.name))
+  out.text(stanza.from.full)
+  out.text(stanza.to?.full)
+  out.text(stanza.id)
+  const code = TYPE_CODES.get(stanza.type)
+  if (code === undefined) {
+    out.u8(TYPE_AS_TEXT)
+    out.text(stanza.type)
+  } else {
+    out.u8(code)
+  }
+  out.text(stanza.lang)
+  out.text(stanza.child)
+  out.bytes(stanza.payload)
+}
+
+export function readStanza(reader: Reader): Stanza {
+  const name = NAMES[reader.u8()]!
+  const from = jidOf(reader.text())
+  const to = reader.optionalText()
+  const id = reader.text()
+  const code = reader.u8()
+  const type = code === TYPE_AS_TEXT ? reader.text() : TYPES[code]!
+  const lang = reader.text()
+  const child = reader.text()
+  return stanzaOfBytes(name, from, to === undefined ? undefined : jidOf(to), id, type, lang, child, reader.bytes())
+}
+
+function jidOf(text: string): Jid {
+  return text === '' ? NO_JID : parseJid(text)
+}

@@ -1,0 +1,125 @@
+// What a module is, and everything it may ask of the server.
+//
+// A module is set up once in every role, with the same file: guards, stamps and copies run wherever a stanza passes;
+// its iq handlers run in its home, the one role that writes what it stores.
+import type { Element, Stanza } from '#xmpp/stanza.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import type { Accounts } from './accounts.ts'
+import type { Clock } from './clock.ts'
+import type { Copy, Events, Guard, Listener, Point, Stamp } from './hooks.ts'
+import type { Log } from './log.ts'
+import type { OptionSpecs } from './options.ts'
+import type { RoleName } from './ownership.ts'
+import type { AccountJournal, AccountMap, AccountRecord } from './store.ts'
+
+export interface Module<Api = void, Options = {}> {
+  readonly name: string
+  /** Where its iq handlers run and its data is written: with the sessions and messages, or with rosters and presence. */
+  readonly home: RoleName
+  /** The specifications this file implements, and the version read while writing it. */
+  readonly xeps: readonly ImplementedXep[]
+  /** What disco#info (XEP-0030 §3) announces of the account and of the host while the module is loaded. */
+  readonly features?: { readonly account?: readonly string[]; readonly host?: readonly string[] }
+  /** Namespaces of the iqs it answers: by them edges know to which home an iq goes. Answering another one stops the start. */
+  readonly namespaces?: readonly string[]
+  /** Those of them that a stream may ask before it has logged in. */
+  readonly strangers?: readonly string[]
+  /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). */
+  readonly streamFeatures?: readonly Element[]
+  /** The same before the login. */
+  readonly streamFeaturesBeforeLogin?: (server: ServerFacts) => readonly Element[]
+  readonly options?: OptionSpecs<Options>
+  /** Runs once per role and process, before any stanza. What it returns is this module's API for other modules. */
+  setup(app: App<Options>): Api
+}
+
+export interface ImplementedXep {
+  readonly number: string
+  readonly version: string
+  readonly status?: 'partial'
+}
+
+export function defineModule<Api = void, Options = {}>(module: Module<Api, Options>): Module<Api, Options> {
+  return module
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a list of modules holds any API and any options
+export type AnyModule = Module<any, any>
+
+/** What a module may know of the server it runs in. */
+export interface ServerFacts {
+  readonly domains: readonly string[]
+  readonly registration: 'open' | 'invite' | 'closed'
+  readonly version: string
+}
+
+export interface App<Options = {}> {
+  readonly options: Options
+  readonly server: ServerFacts
+  /** The role this set-up is for. */
+  readonly role: RoleName
+  readonly clock: Clock
+  readonly log: Log
+  readonly accounts: Accounts
+  /** All modules that are loaded, this one too. */
+  readonly modules: readonly AnyModule[]
+  iq(type: 'get' | 'set', ns: string, name: string, target: IqTarget, handler: IqHandler): void
+  guard(point: Point, guard: Guard): void
+  stamp(point: Point, stamp: Stamp): void
+  copy(point: Point, copy: Copy): void
+  on<E extends keyof Events>(event: E, listener: Listener<E>): void
+  emit<E extends keyof Events>(event: E, payload: Events[E]): void | Promise<void>
+  /** One value per account. Deleted and exported with the account. */
+  record<T>(name: string, empty: T): AccountRecord<T>
+  /** One value per account and key. Deleted and exported with the account. */
+  map<T>(name: string): AccountMap<T>
+  /** A sequence per account, in the order of its ids. Deleted and exported with the account. */
+  journal(name: string): AccountJournal
+  /** The sessions of one of our accounts that this role knows; the owner of the account only. */
+  sessions(account: Jid): readonly Session[]
+  /** Speaks as the server: meets none of the sender's `outbound` hooks, and all of the recipient's `inbound` ones. Released when what was staged for the sender is durable. */
+  send(stanza: Stanza): void
+  /** To one session, past all hooks: pushes, and what was kept for it. Released when what was staged for its account is durable. */
+  push(session: Session, stanza: Stanza): void
+  /** Deletes the account, ends its sessions, tells its contacts. Durable when it resolves. */
+  removeAccount(account: Jid): Promise<void>
+  /** Ends the account's sessions with a stream error (RFC 6120 §4.9.3), but for the one named. */
+  endSessions(account: Jid, condition: 'not-authorized' | 'policy-violation' | 'reset', except?: string): void
+  /** The API of another module, which is set up first. A cycle stops the start. */
+  // biome-ignore lint/suspicious/noExplicitAny: the options of the other module are its own business
+  need<Api>(module: Module<Api, any>): Api
+}
+
+/**
+ * Who an iq must be addressed to: the sender's own account, somebody's bare JID, the host, or the host from a
+ * stream that has not logged in. An iq to one's own bare JID is for `self`, and for `account` where no `self` handler is.
+ */
+export type IqTarget = 'self' | 'account' | 'host' | 'stranger'
+
+export interface IqCall {
+  readonly iq: Stanza
+  readonly payload: Element
+  /** The account asked: the sender's for `self` and `host`, the addressee's for `account`. */
+  readonly account: Jid
+  /** The asking session; undefined where the asker is not one of this account's own. */
+  readonly session: Session | undefined
+  /** The address the stream came from; '' where the asker is logged in. */
+  readonly address: string
+}
+
+/** Returns the result's payload, or nothing for an empty result. Throws a StanzaError to answer with an error. */
+export type IqHandler = (call: IqCall) => Element | void | Promise<Element | void>
+
+/** One bound resource, as its owner knows it. */
+export interface Session {
+  /** Its id, and the edge that holds its socket. */
+  readonly session: string
+  readonly edge: string
+  readonly jid: Jid
+  /** It has sent available presence, and no unavailable since. */
+  readonly available: boolean
+  /** RFC 6121 §4.7.2.3; 0 while it is not available. */
+  readonly priority: number
+  has(flag: string): boolean
+  set(flag: string): void
+}

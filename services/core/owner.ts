@@ -1,0 +1,345 @@
+// What every role that owns addresses has in common: lanes in and out, one account at a time, hooks, iqs, commits.
+//
+// A role (router/, presence/) adds what it does with a stanza that has passed the hooks, and which signals and calls
+// it answers. `done` of an envelope is called once: what it staged is durable, what it sent is with its next owner.
+import type { Subscription } from '#bus/bus.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
+import { readdress, type Stanza } from '#xmpp/stanza.ts'
+import { Accounts } from './accounts.ts'
+import { asStanzaError, errorOf } from './answer.ts'
+import { answerCalls, type CallHandlers, type Caller, openCaller } from './call.ts'
+import { Commit } from './commit.ts'
+import type { Envelope, Fields, Origin } from './envelope.ts'
+import { DROP, Hooks, type Passage, type Point } from './hooks.ts'
+import { ArchiveIds } from './archive-id.ts'
+import { IqHomes, IqTable, runIq } from './iq.ts'
+import { type Lanes, openLanes, receiveLanes } from './lane.ts'
+import type { Log } from './log.ts'
+import { Mailboxes } from './mailbox.ts'
+import type { IqTarget, Session } from './module.ts'
+import { type Multicast, openMulticast } from './multicast.ts'
+import type { RoleName } from './ownership.ts'
+import type { Process } from './process.ts'
+import { type ApiOf, setUpModules } from './setup.ts'
+import { Store } from './store.ts'
+
+/** What a role adds. Each may answer later; the account waits meanwhile. */
+export interface RolePart {
+  /** A stanza of one of our sessions, in the sender's name, past the outbound hooks. */
+  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void>
+  /** A stanza for one of our accounts, past the inbound hooks. */
+  inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
+  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
+  inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
+  signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
+  sessions(account: string): readonly Session[]
+  session(account: string, id: string): Session | undefined
+  readonly calls: CallHandlers
+}
+
+const NOTHING = (): void => {}
+/** Accounts in one envelope: a body is at most 1 MiB, a bare JID at most 2 KiB. */
+const FANOUT_ACCOUNTS_MAX = 300
+
+export class Owner {
+  readonly role: RoleName
+  readonly process: Process
+  readonly log: Log
+  readonly commit: Commit
+  readonly store: Store
+  readonly accounts: Accounts
+  readonly hooks: Hooks
+  readonly iqs = new IqTable()
+  readonly homes: IqHomes
+  readonly lanes: Lanes
+  readonly multicast: Multicast
+  readonly caller: Caller
+  readonly mailboxes: Mailboxes
+  readonly archiveIds: ArchiveIds
+  part!: RolePart
+  readonly #local: ReadonlySet<string>
+  #subscriptions: Subscription[] = []
+  #backlog: (() => void)[] = []
+
+  constructor(process: Process, role: RoleName) {
+    this.role = role
+    this.process = process
+    this.log = process.log.child({ role })
+    this.commit = new Commit(process.table, process.clock, this.log)
+    this.store = new Store(process.table, this.commit)
+    this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations)
+    this.hooks = new Hooks(this.log)
+    this.lanes = openLanes(process.bus, process.ownership, `${role}${process.id}`, this.log)
+    this.multicast = openMulticast(process.bus, `${role}.${process.id}`)
+    this.caller = openCaller(process.bus, process.ownership)
+    this.mailboxes = new Mailboxes(process.clock, this.log)
+    this.homes = new IqHomes(process.modules)
+    this.archiveIds = new ArchiveIds(process.clock)
+    this.#local = new Set(process.config.domains)
+  }
+
+  /** Sets up the modules, then opens the lanes. Returns their APIs. */
+  start(part: RolePart): ApiOf {
+    this.part = part
+    const { bus, id, modules } = this.process
+    const apis = setUpModules(this, modules)
+    this.#subscriptions = [
+      receiveLanes(bus, this.role, id, (envelope, done) => this.#take(envelope, done), this.log),
+      answerCalls(bus, this.role, id, part.calls, this.log),
+    ]
+    return apis
+  }
+
+  /** Stops taking envelopes; resolves when everything staged is durable. */
+  async stop(): Promise<void> {
+    for (const subscription of this.#subscriptions) subscription.close()
+    await this.commit.settled()
+    this.lanes.close()
+  }
+
+  isLocal(domain: string): boolean {
+    return this.#local.has(domain)
+  }
+
+  /** Runs in order with the account's stanzas. */
+  inOrder(account: string, task: () => void | Promise<void>): void {
+    this.mailboxes.run(account, task)
+  }
+
+  #take(envelope: Envelope, done: () => void): void {
+    if (this.commit.congested || this.#backlog.length > 0) {
+      this.#backlog.push(() => this.#handle(envelope, done))
+      if (this.#backlog.length === 1) this.commit.onRelief(() => this.#catchUp())
+      return
+    }
+    this.#handle(envelope, done)
+  }
+
+  #catchUp(): void {
+    const backlog = this.#backlog
+    this.#backlog = []
+    for (const handle of backlog) handle()
+  }
+
+  #handle(envelope: Envelope, done: () => void): void {
+    switch (envelope.kind) {
+      case 'stanza': {
+        const { point, account, origin, stanza } = envelope
+        if (point === 'outbound' && origin !== undefined) this.inOrder(account, () => this.#outbound(stanza, origin, done))
+        else this.receive(stanza, account, done)
+        return
+      }
+      case 'signal': {
+        const { account, name, fields } = envelope
+        this.inOrder(account, () => this.part.signal(name, parseJid(account), fields, done))
+        return
+      }
+      case 'fanout':
+        this.#receiveMany(envelope.stanza, envelope.accounts, done)
+    }
+  }
+
+  #receiveMany(stanza: Stanza, accounts: readonly string[], done: () => void): void {
+    if (this.part.inboundMany !== undefined) return this.part.inboundMany(stanza, accounts, done)
+    let open = accounts.length
+    if (open === 0) return done()
+    const one = (): void => {
+      if (--open === 0) done()
+    }
+    for (const account of accounts) this.receive(stanza, account, one)
+  }
+
+  #outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+    const account = bareOf(stanza.from)
+    const durable = (): void => this.commit.after(account.bare, done)
+    return this.#pass(
+      'outbound',
+      stanza,
+      account,
+      stanza.to ?? account,
+      (passed) => (passed === DROP ? durable() : this.part.outbound(passed, origin, durable)),
+      (error) => {
+        const refusal = errorOf(stanza, error)
+        if (refusal !== undefined) this.reply(refusal, origin)
+        durable()
+      },
+    )
+  }
+
+  /** A stanza for an account that this owner owns. */
+  receive(stanza: Stanza, account: string, done: () => void = NOTHING): void {
+    this.inOrder(account, () => this.#inbound(stanza, parseJid(account), done))
+  }
+
+  #inbound(stanza: Stanza, account: Jid, done: () => void): void | Promise<void> {
+    const passage = this.#passage(account, stanza.from)
+    const durable = (): void => this.commit.after(account.bare, done)
+    return this.#pass(
+      'inbound',
+      stanza,
+      account,
+      stanza.from,
+      (passed) => (passed === DROP ? durable() : this.part.inbound(passed, passage, durable)),
+      (error) => {
+        this.bounce(stanza, error)
+        durable()
+      },
+      passage,
+    )
+  }
+
+  #pass(
+    point: Point,
+    stanza: Stanza,
+    account: Jid,
+    peer: Jid,
+    go: (passed: Stanza | typeof DROP) => void | Promise<void>,
+    refuse: (error: StanzaError) => void,
+    passage: Passage = this.#passage(account, peer),
+  ): void | Promise<void> {
+    try {
+      const passed = this.hooks.pass(point, stanza, passage)
+      if (passed instanceof Promise) return passed.then(go).catch((error: unknown) => this.#refused(error, refuse))
+      const going = go(passed)
+      return going?.catch((error: unknown) => this.#refused(error, refuse))
+    } catch (error) {
+      this.#refused(error, refuse)
+    }
+  }
+
+  #refused(error: unknown, refuse: (error: StanzaError) => void): void {
+    if (!(error instanceof StanzaError)) {
+      if ((error as Error).name === 'TableUnavailable') throw error
+      this.log.error('stanza.broke', { error })
+    }
+    refuse(asStanzaError(error))
+  }
+
+  #passage(account: Jid, peer: Jid): Passage {
+    return new LazyPassage(account, peer, this.archiveIds)
+  }
+
+  /** To the session a stanza came from. Released when what its account staged is durable. */
+  reply(stanza: Stanza, origin: { readonly edge: string; readonly session: string }): void {
+    this.commit.after(stanza.to?.bare ?? '', () => this.multicast.deliver(origin, stanza))
+  }
+
+  /** Sends the error a stanza is answered with, if it may be answered. */
+  bounce(stanza: Stanza, error: StanzaError): void {
+    const refusal = errorOf(stanza, error)
+    if (refusal !== undefined) this.send(refusal)
+  }
+
+  /**
+   * Hands a stanza on to the owner of its recipient: one of our accounts, here or elsewhere. What is for another
+   * domain is answered remote-server-not-found (RFC 6120 §8.3.3.16): there is no federation in this process.
+   */
+  send(stanza: Stanza, done: () => void = NOTHING): void {
+    const { to } = stanza
+    if (to === undefined || (to.local === '' && this.isLocal(to.domain))) return done()
+    if (!this.isLocal(to.domain)) {
+      this.bounce(stanza, new StanzaError('remote-server-not-found'))
+      return done()
+    }
+    const role = this.#roleFor(stanza, to)
+    if (role === this.role && this.process.ownership.ownerOf(role, to.bare) === this.process.id) this.receive(stanza, to.bare, done)
+    else this.lanes.send(role, to.bare, { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, trace: '', stanza }, done)
+  }
+
+  /** One stanza for many accounts, in this role: one envelope per owner, whoever of them is online. Other domains get one each. */
+  fanOut(stanza: Stanza, accounts: readonly string[]): void {
+    const { ownership, id } = this.process
+    const here: string[] = []
+    const elsewhere = new Map<string, string[]>()
+    for (const account of accounts) {
+      if (!this.isLocal(account.slice(account.indexOf('@') + 1))) {
+        this.send(readdress(stanza, { to: parseJid(account) }))
+        continue
+      }
+      const owner = ownership.ownerOf(this.role, account)
+      const list = owner === id ? here : (elsewhere.get(owner) ?? [])
+      if (owner !== id && list.length === 0) elsewhere.set(owner, list)
+      list.push(account)
+    }
+    if (here.length > 0) this.#receiveMany(stanza, here, NOTHING)
+    for (const list of elsewhere.values()) {
+      for (let at = 0; at < list.length; at += FANOUT_ACCOUNTS_MAX) {
+        const part = list.slice(at, at + FANOUT_ACCOUNTS_MAX)
+        this.lanes.send(this.role, part[0]!, { kind: 'fanout', accounts: part, trace: '', stanza })
+      }
+    }
+  }
+
+  /** The inbound hooks of an account; a refusal is answered and dropped. For a role that delivers many at once. */
+  passInbound(stanza: Stanza, account: Jid): Stanza | typeof DROP | Promise<Stanza | typeof DROP> {
+    const refuse = (error: unknown): typeof DROP => {
+      this.#refused(error, (error) => this.bounce(stanza, error))
+      return DROP
+    }
+    try {
+      const passed = this.hooks.pass('inbound', stanza, this.#passage(account, stanza.from))
+      return passed instanceof Promise ? passed.catch(refuse) : passed
+    } catch (error) {
+      return refuse(error)
+    }
+  }
+
+  /** An iq from one of our sessions, past its outbound hooks (RFC 6120 §10.3.3, §10.5). */
+  outboundIq(iq: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+    const { to } = iq
+    const account = bareOf(iq.from)
+    const request = iq.type === 'get' || iq.type === 'set'
+    if (to === undefined || to.full === account.full) {
+      if (request) return this.iq('self', iq, account, origin, done)
+      return done() // the answer to a push of ours
+    }
+    if (to.local === '' && this.isLocal(to.domain)) {
+      if (request && to.resource === '') return this.iq('host', iq, account, origin, done)
+      if (request) this.refuse(iq, origin) // §10.5.2: the host has no resources
+      return done()
+    }
+    this.send(iq, done)
+  }
+
+  /** service-unavailable, to the session a stanza came from. */
+  refuse(stanza: Stanza, origin: Origin): void {
+    const refusal = errorOf(stanza, new StanzaError('service-unavailable'))
+    if (refusal !== undefined) this.reply(refusal, origin)
+  }
+
+  #roleFor(stanza: Stanza, to: Jid): RoleName {
+    if (stanza.name === 'presence') return 'presence'
+    if (stanza.name === 'iq' && to.resource === '' && (stanza.type === 'get' || stanza.type === 'set')) return this.homes.homeOf(stanza.child)
+    return 'router'
+  }
+
+  /** Answers an iq get or set here. Throws nothing but TableUnavailable; `done` is called when the answer is on its way. */
+  iq(target: IqTarget, iq: Stanza, account: Jid, origin: Origin | undefined, done: () => void): void | Promise<void> {
+    const session = origin === undefined ? undefined : this.part.session(account.bare, origin.session)
+    return runIq(this.iqs, target, { iq, account, session, address: '' }, this.log, (answer) => {
+      if (origin === undefined) this.commit.after(account.bare, () => this.send(answer))
+      else this.reply(answer, origin)
+      done()
+    })
+  }
+}
+
+/** Makes the archive id when somebody asks, once: most stanzas are stored by nobody. */
+class LazyPassage implements Passage {
+  readonly account: Jid
+  readonly peer: Jid
+  readonly #ids: ArchiveIds
+  #archiveId = ''
+
+  constructor(account: Jid, peer: Jid, ids: ArchiveIds) {
+    this.account = account
+    this.peer = peer
+    this.#ids = ids
+  }
+
+  get archiveId(): string {
+    if (this.#archiveId === '') this.#archiveId = this.#ids.next()
+    return this.#archiveId
+  }
+}

@@ -1,0 +1,83 @@
+// The sessions an owner knows, by account. Soft state: an edge can tell it all again.
+import type { Jid } from '#xmpp/jid.ts'
+import type { Session } from './module.ts'
+import type { Multicast } from './multicast.ts'
+
+const NONE: readonly BoundSession[] = []
+
+export class BoundSession implements Session {
+  readonly session: string
+  readonly edge: string
+  readonly jid: Jid
+  available = false
+  priority = 0
+  readonly #multicast: Multicast
+  #flags: string[] | undefined
+
+  constructor(session: string, edge: string, jid: Jid, multicast: Multicast) {
+    this.session = session
+    this.edge = edge
+    this.jid = jid
+    this.#multicast = multicast
+  }
+
+  has(flag: string): boolean {
+    return this.#flags !== undefined && this.#flags.includes(flag)
+  }
+
+  /** The edge keeps it, too: it is the source of truth for its sessions. */
+  set(flag: string): void {
+    if (this.has(flag)) return
+    if (this.#flags === undefined) this.#flags = []
+    this.#flags.push(flag)
+    this.#multicast.order(this, 'flag', { flag })
+  }
+}
+
+export class Registry {
+  readonly #accounts = new Map<string, BoundSession[]>()
+  #size = 0
+
+  /** Sessions in all. */
+  get size(): number {
+    return this.#size
+  }
+
+  of(account: string): readonly BoundSession[] {
+    return this.#accounts.get(account) ?? NONE
+  }
+
+  byId(account: string, session: string): BoundSession | undefined {
+    const sessions = this.#accounts.get(account)
+    if (sessions === undefined) return undefined
+    for (const known of sessions) if (known.session === session) return known
+    return undefined
+  }
+
+  byResource(account: string, resource: string): BoundSession | undefined {
+    const sessions = this.#accounts.get(account)
+    if (sessions === undefined) return undefined
+    for (const known of sessions) if (known.jid.resource === resource) return known
+    return undefined
+  }
+
+  add(session: BoundSession): void {
+    const sessions = this.#accounts.get(session.jid.bare)
+    if (sessions === undefined) this.#accounts.set(session.jid.bare, [session])
+    else sessions.push(session)
+    this.#size++
+  }
+
+  remove(session: BoundSession): void {
+    const sessions = this.#accounts.get(session.jid.bare)
+    const at = sessions?.indexOf(session) ?? -1
+    if (at < 0) return
+    sessions!.splice(at, 1)
+    if (sessions!.length === 0) this.#accounts.delete(session.jid.bare)
+    this.#size--
+  }
+
+  *all(): Iterable<BoundSession> {
+    for (const sessions of this.#accounts.values()) yield* sessions
+  }
+}

@@ -1,0 +1,11 @@
+// `rookery check`: every fault of a configuration at once, and nothing started.
+import { UsageError, parseOptions } from './command.ts'
+import { readConfiguration } from './configured.ts'
+
+export async function check(args: readonly string[]): Promise<number> {
+  const { options, words } = parseOptions(args, ['config'])
+  if (words.length > 0) throw new UsageError(`check takes no ${words[0]}`)
+  const { config, file, source } = await readConfiguration(options.config)
+  process.stdout.write(`${file ?? 'no file'}: good; ${config.domains.join(', ')} on ${config.listen.join(', ')} (${source})\n`)
+  return 0
+}

@@ -1,0 +1,71 @@
+// `rookery run`: starts the server in the foreground, says how to use it, and stops it on SIGTERM or SIGINT.
+import { createLog } from '#core/log.ts'
+import { VERSION } from '#core/version.ts'
+import { type Running, startEmbedded } from '#embedded/main.ts'
+import { parseOptions, UsageError } from './command.ts'
+import { type Configured, readConfiguration } from './configured.ts'
+
+/** A stop that takes longer than this ends in an exit all the same. */
+const STOP_TIMEOUT_MS = 20_000
+
+export async function run(args: readonly string[]): Promise<number> {
+  const { options, words } = parseOptions(args, ['config'])
+  if (words.length > 0) throw new UsageError(`run takes no ${words[0]}`)
+  const configured = await readConfiguration(options.config)
+  const { config, modules } = configured
+  const log = createLog({ level: config.log.level, ...(config.log.pretty !== undefined && { pretty: config.log.pretty }) })
+  process.on('uncaughtException', (error) => {
+    log.error('process.broke', { error })
+    log.flush()
+    process.exit(1)
+  })
+
+  const stopped = untilTold()
+  const startedAt = performance.now()
+  const running = await startEmbedded(config, modules, log)
+  for (const { name, host, port, driver } of running.edge.listeners) log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
+  log.info('server.started', { version: VERSION, domains: config.domains, source: configured.source, tookMs: Math.round(performance.now() - startedAt) })
+  if (configured.source === 'laptop' || process.stdout.isTTY) process.stdout.write(welcome(configured, running))
+
+  const signal = await stopped
+  log.info('server.stopping', { signal })
+  const impatience = setTimeout(() => {
+    log.error('server.stop_timed_out', { afterMs: STOP_TIMEOUT_MS })
+    log.flush()
+    process.exit(1)
+  }, STOP_TIMEOUT_MS)
+  await running.stop()
+  clearTimeout(impatience)
+  log.info('server.stopped')
+  log.flush()
+  return 0
+}
+
+function untilTold(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal))
+  })
+}
+
+/** What a newcomer needs: where to click, how to register, how to connect the client he has. */
+function welcome({ config, source }: Configured, running: Running): string {
+  const [domain] = config.domains
+  const lines = ['', `  Rookery ${VERSION} serves ${config.domains.join(', ')}`, '']
+  const [http] = running.http
+  if (http !== undefined) {
+    const host = http.host.includes(':') ? `[${http.host}]` : http.host === '0.0.0.0' ? 'localhost' : http.host
+    lines.push(`  Open     http://${host}:${http.port}/        how to connect, and a chat page to click on`)
+  }
+  lines.push(
+    config.registration === 'open'
+      ? `  Register in any client: server ${domain}, a name and a password of yours`
+      : `  Register rookery user add NAME@${domain}      (registration is ${config.registration})`,
+  )
+  for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
+  if (running.certificate.selfSigned) lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint.slice(0, 23)}…`)
+  if (source === 'laptop') {
+    lines.push('', '  No configuration file was given: this machine only, registration open, no TLS needed on loopback.')
+    lines.push('  For others to connect, write a file (docs/configuration.md) and: make run CONFIG=rookery.yaml')
+  }
+  return `${lines.join('\n')}\n\n`
+}

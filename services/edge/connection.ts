@@ -1,0 +1,46 @@
+// What a stream needs of whatever carries its bytes: TCP, TLS or WebSocket. No XMPP in it.
+export interface Connection {
+  /** `stream`: one document, RFC 6120 §4. `frame`: one document a message, RFC 7395 §3.3. */
+  readonly framing: 'stream' | 'frame'
+  /** The peer's address, without port. */
+  readonly address: string
+  readonly loopback: boolean
+  /** By TLS of ours, or of a trusted proxy's. */
+  readonly encrypted: boolean
+  /** True where STARTTLS can be offered. */
+  readonly canStartTls: boolean
+  /**
+   * One frame, or a piece of the stream: `head`, then `body`, then `tail`. Gathered with what else this turn has for
+   * the connection. `body` may be shared with other connections and is not changed.
+   */
+  write(head: string, body?: Uint8Array, tail?: string): void
+  /** Bytes accepted by `write` that the peer has not taken yet. */
+  readonly unsentBytes: number
+  /** Begins TLS on what was a plain connection; the bytes that follow are the client's hello. */
+  startTls(): void
+  /** Reads no more until `resume`. */
+  pause(): void
+  resume(): void
+  /** Sends what is gathered, then closes; destroys after a few seconds what does not close. */
+  end(): void
+  /** Closes at once. */
+  destroy(): void
+}
+
+/** What the connection tells its stream. */
+export interface ConnectionEvents {
+  /** Bytes of the stream in any cut, or one whole frame. Valid only during the call. */
+  data(bytes: Uint8Array): void
+  /** Gone, for whatever reason. Told once. */
+  closed(): void
+  /** What was gathered and unsent has been taken. */
+  drained?(): void
+}
+
+/** Makes the stream for a new connection. */
+export type OnConnection = (connection: Connection) => ConnectionEvents
+
+/** ::1 and 127.0.0.0/8, also as ::ffff:127.0.0.1. */
+export function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.')
+}

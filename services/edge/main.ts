@@ -1,0 +1,190 @@
+// The edge: where connections become sessions, and deliveries become bytes on sockets.
+//
+// It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
+// as a multicast and is written in this turn's one write per socket.
+import { randomBytes } from 'node:crypto'
+import { openCaller } from '#core/call.ts'
+import type { Clock } from '#core/clock.ts'
+import type { Config } from '#core/config.ts'
+import { type Delivery, readStanza, writeStanza } from '#core/envelope.ts'
+import { IqHomes } from '#core/iq.ts'
+import { type Lanes, openLanes } from '#core/lane.ts'
+import type { Log } from '#core/log.ts'
+import type { AnyModule, ServerFacts } from '#core/module.ts'
+import { receiveMulticast } from '#core/multicast.ts'
+import type { Process, RunningRole } from '#core/process.ts'
+import { decodeCredentials, fakeCredentials } from '#core/scram-keys.ts'
+import { Reader, Writer } from '#core/wire.ts'
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { type Jid, makeJid, parseJid, prepareDomain } from '#xmpp/jid.ts'
+import type { ScanLimits } from '#xmpp/scan.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
+import type { CertificatePair } from './certificate.ts'
+import type { Connection, ConnectionEvents } from './connection.ts'
+import type { SaslServer } from './sasl/mechanism.ts'
+import type { EdgeSession } from './session.ts'
+import { ClientStream } from './stream.ts'
+import { listenTcp } from './tcp.ts'
+import { listenWebSocket } from './websocket.ts'
+
+/** What a stream needs of the edge it runs on. */
+export interface Edge {
+  readonly id: string
+  readonly clock: Clock
+  readonly log: Log
+  readonly lanes: Lanes
+  readonly homes: IqHomes
+  readonly modules: readonly AnyModule[]
+  readonly server: ServerFacts
+  readonly c2s: Config['c2s']
+  readonly limits: Config['limits']
+  readonly domains: readonly string[]
+  readonly scanLimits: ScanLimits
+  readonly scanLimitsBeforeLogin: ScanLimits
+  readonly sessions: Map<string, EdgeSession>
+  readonly streams: Set<ClientStream>
+  /** The domain of ours that a stream header's `to` names, prepared; undefined where it is none. */
+  domainOf(to: string): string | undefined
+  saslServer(domain: string, address: string): SaslServer
+  /** Never rejects with a StanzaError: tells it. */
+  bind(account: Jid, session: string, resource: string): Promise<Jid | StanzaError>
+  askAsStranger(iq: Stanza, address: string): Promise<Stanza>
+  countFailure(condition: string): void
+}
+
+/** Streams closed in one turn when the edge stops, so that a large edge does not stall itself. */
+const CLOSED_PER_TURN = 500
+
+export interface RunningEdge extends RunningRole {
+  /** What it listens on, for the log and for people. */
+  readonly listeners: readonly Listener[]
+}
+
+export interface Listener {
+  readonly name: 'c2s' | 'c2s (TLS)' | 'websocket'
+  readonly host: string
+  readonly port: number
+  /** uWebSockets.js or ws, of a WebSocket listener. */
+  readonly driver?: string
+  close(): Promise<void>
+}
+
+/** Opens the listeners last, when everything behind them answers. Throws Error that names a port which is taken. */
+export async function startEdge(process: Process, certificate: CertificatePair): Promise<RunningEdge> {
+  const edge = makeEdge(process)
+  const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
+  const sessions = process.metrics.gauge('edge_sessions', 'Sessions bound on this edge.')
+  const streams = process.metrics.gauge('edge_streams', 'Open streams on this edge, logged in or not.')
+  const timer = process.clock.setInterval(() => {
+    sessions.set(edge.sessions.size)
+    streams.set(edge.streams.size)
+  }, 1_000)
+
+  const onConnection = (connection: Connection): ConnectionEvents => {
+    const stream = new ClientStream(edge, connection)
+    edge.streams.add(stream)
+    return stream
+  }
+  const listeners: Listener[] = []
+  try {
+    for (const host of process.config.listen) {
+      listeners.push(...(await listenTcp(process.config, host, certificate, onConnection, edge.log)))
+      listeners.push(...(await listenWebSocket(process.config, host, certificate, onConnection, edge.log)))
+    }
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close()))
+    throw error
+  }
+
+  return {
+    name: 'edge',
+    listeners,
+    /** RFC 6120 §4.9.3.22: streams end with system-shutdown, and their owners hear of it before this resolves. */
+    async stop() {
+      const closing = listeners.map((listener) => listener.close())
+      let closed = 0
+      for (const stream of [...edge.streams]) {
+        stream.fail(new StreamError('system-shutdown'))
+        if (++closed % CLOSED_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+      }
+      await Promise.all(closing)
+      await new Promise((resolve) => setImmediate(resolve))
+      process.clock.clearTimeout(timer)
+      deliveries.close()
+      edge.lanes.close()
+    },
+  }
+}
+
+function makeEdge(process: Process): Edge {
+  const { bus, config, ownership, clock, metrics } = process
+  const log = process.log.child({ role: 'edge' })
+  const caller = openCaller(bus, ownership)
+  const { limits } = config
+  const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', ['condition'])
+  // Of this start: an account that does not exist has the same salt at every try, and another after a restart is no sign either way.
+  const secret = randomBytes(32)
+  const scan = { depth: limits.depth, attributes: limits.attributes, elements: limits.elements, namespaceBytes: limits.namespaceBytes }
+  const byName = new Map(config.domains.map((domain) => [domain, domain]))
+
+  return {
+    id: process.id,
+    clock,
+    log,
+    lanes: openLanes(bus, ownership, `edge${process.id}`, log),
+    homes: new IqHomes(process.modules),
+    modules: process.modules,
+    server: process.server,
+    c2s: config.c2s,
+    limits,
+    domains: config.domains,
+    scanLimits: { ...scan, stanzaBytes: limits.stanzaBytes },
+    scanLimitsBeforeLogin: { ...scan, stanzaBytes: limits.stanzaBytesBeforeLogin },
+    sessions: new Map(),
+    streams: new Set(),
+    domainOf(to) {
+      const known = byName.get(to)
+      if (known !== undefined) return known
+      try {
+        return byName.get(prepareDomain(to))
+      } catch {
+        return undefined
+      }
+    },
+    saslServer: (domain, address) => ({
+      domain,
+      async credentials(localpart) {
+        const stored = await caller.ask('router', makeJid(localpart, domain).bare, 'account.credentials', {})
+        return stored === null ? undefined : decodeCredentials(stored)
+      },
+      fake: (localpart) => fakeCredentials(secret, `${localpart}@${domain}`, config.scram.iterations),
+      onFailure: ({ mechanism, condition, cause }) => log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
+    }),
+    async bind(account, session, resource) {
+      try {
+        const full = await caller.ask('router', account.bare, 'session.bind', { edge: process.id, session, resource })
+        log.info('session.bound', { jid: full })
+        return parseJid(full)
+      } catch (error) {
+        if (error instanceof StanzaError) return error
+        throw error
+      }
+    },
+    async askAsStranger(iq, address) {
+      const out = new Writer(512)
+      writeStanza(out, iq)
+      const answer = await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: out.take().toString('base64'), address })
+      return readStanza(new Reader(Buffer.from(answer, 'base64')))
+    },
+    countFailure: (condition) => failures.labels(condition).inc(),
+  }
+}
+
+function deliver(edge: Edge, delivery: Delivery): void {
+  if (delivery.kind === 'order') {
+    edge.sessions.get(delivery.session)?.obey(delivery.name, delivery.fields)
+    return
+  }
+  const { sessions, stanza, to } = delivery
+  for (let i = 0; i < sessions.length; i++) edge.sessions.get(sessions[i]!)?.deliver(stanza, to)
+}

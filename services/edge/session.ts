@@ -1,0 +1,201 @@
+// A bound session at its edge: what a client sends becomes numbered envelopes, what comes for it goes to the socket.
+//
+// A session has unacked envelopes at one home at a time. Before it turns to the other (a roster set, then a message)
+// the stanza waits here for the acks, and the stream is not read meanwhile: so order holds across homes
+// (RFC 6120 §10.1). It is not read either while too much of it is unacked.
+import { errorOf } from '#core/answer.ts'
+import type { Origin, ToMode } from '#core/envelope.ts'
+import type { RoleName } from '#core/ownership.ts'
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_SESSION } from '#xmpp/ns.ts'
+import type { ScannedElement } from '#xmpp/scan.ts'
+import { rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import type { Edge } from './main.ts'
+import type { ClientStream } from './stream.ts'
+
+export class EdgeSession {
+  readonly id: string
+  readonly jid: Jid
+  /** What modules have set on it (core/module.ts, Session.set). */
+  readonly flags = new Set<string>()
+  readonly #edge: Edge
+  readonly #stream: ClientStream
+  /** The XEP-0198 count: stanzas taken from this client. */
+  #n = 0
+  #unacked = 0
+  #home: RoleName = 'router'
+  /** It has sent something to its presence owner, who must be told of its end. */
+  #known = false
+  #held: Stanza | undefined
+  #heldFor: RoleName = 'router'
+  #paused = false
+  #closing = false
+  readonly #acked: () => void
+
+  constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
+    this.id = id
+    this.jid = jid
+    this.#edge = edge
+    this.#stream = stream
+    this.#acked = () => this.#onAck()
+  }
+
+  /** A first-level element of a bound stream. Throws StreamError for what is no stanza or not this client's. */
+  take(element: ScannedElement): void {
+    if (element.ns !== NS_CLIENT || !isStanzaName(element.name)) {
+      throw new StreamError('unsupported-stanza-type', `{${element.ns}}${element.name}`) // RFC 6120 §4.9.3.24
+    }
+    this.#checkFrom(element.from)
+    this.#n++
+    const refused = this.#refusalOf(element)
+    if (refused !== undefined) return this.#answer(element, refused)
+    const stanza = this.#stanzaOf(element)
+    if (stanza === undefined) return
+    if (element.name === 'iq' && element.child === LEGACY_SESSION && element.type === 'set') return this.#answerLegacySession(stanza)
+    this.#submit(stanza, this.#homeFor(stanza))
+  }
+
+  /** RFC 6120 §8.1.2.1: absent, or the JID of this very session, or its bare JID. */
+  #checkFrom(from: string | undefined): void {
+    if (from === undefined || from === this.jid.full || from === this.jid.bare) return
+    try {
+      const { full } = parseJid(from)
+      if (full === this.jid.full || full === this.jid.bare) return
+    } catch {}
+    throw new StreamError('invalid-from', 'that is not you') // §4.9.3.9
+  }
+
+  /** What RFC 6120 §8.2.3 asks of an iq. */
+  #refusalOf(element: ScannedElement): StanzaError | undefined {
+    if (element.name !== 'iq') return undefined
+    if (element.id === '') return new StanzaError('bad-request', 'an iq has an id')
+    switch (element.type) {
+      case 'get':
+      case 'set':
+        return element.childCount === 1 ? undefined : new StanzaError('bad-request', 'an iq of type get or set has exactly one child')
+      case 'result':
+        return element.childCount <= 1 ? undefined : new StanzaError('bad-request', 'a result has at most one child')
+      case 'error':
+        return undefined
+      default:
+        return new StanzaError('bad-request', 'an iq is of type get, set, result or error')
+    }
+  }
+
+  #answer(element: ScannedElement, error: StanzaError): void {
+    const { name, id, type, lang, child, payload } = element
+    const refused = stanzaOfBytes(name as StanzaName, this.jid, undefined, id, type, lang, child, payload)
+    const answer = errorOf(refused, error)
+    if (answer !== undefined) this.deliver(answer, 'kept')
+  }
+
+  #stanzaOf(element: ScannedElement): Stanza | undefined {
+    let to: Jid | undefined
+    if (element.to !== undefined && element.to !== '') {
+      try {
+        to = parseJid(element.to)
+      } catch (error) {
+        this.#answer(element, new StanzaError('jid-malformed', (error as Error).message)) // RFC 6120 §8.3.3.8
+        return undefined
+      }
+    }
+    const { name, id, type, child, payload } = element
+    return stanzaOfBytes(name as StanzaName, this.jid, to, id, type, element.lang || this.#stream.lang, child, payload)
+  }
+
+  /** RFC 3921 §3: old clients ask for a session after the bind; there is nothing to do. */
+  #answerLegacySession(iq: Stanza): void {
+    this.deliver(stanza('iq', NO_JID, { to: this.jid, id: iq.id, type: 'result' }), 'kept')
+  }
+
+  #homeFor({ name, to, type, child }: Stanza): RoleName {
+    if (name === 'message') return 'router'
+    if (name === 'presence') return 'presence'
+    if ((type === 'get' || type === 'set') && (to === undefined || to.resource === '')) return this.#edge.homes.homeOf(child)
+    return 'router'
+  }
+
+  #submit(stanza: Stanza, home: RoleName): void {
+    if (this.#unacked > 0 && home !== this.#home) {
+      this.#held = stanzaOfBytes(stanza.name, stanza.from, stanza.to, stanza.id, stanza.type, stanza.lang, stanza.child, Buffer.from(stanza.payload))
+      this.#heldFor = home
+      this.#pause()
+      return
+    }
+    this.#send(stanza, home)
+    const { lanes, limits } = this.#edge
+    if (this.#unacked >= limits.inFlightPerSession) this.#pause()
+    else if (lanes.congested(home, this.jid.bare)) {
+      this.#pause()
+      lanes.onRelief(() => this.#relieve())
+    }
+  }
+
+  #send(stanza: Stanza, home: RoleName): void {
+    this.#home = home
+    if (home === 'presence') this.#known = true
+    this.#unacked++
+    const origin: Origin = { edge: this.#edge.id, session: this.id, n: this.#n }
+    this.#edge.lanes.send(home, this.jid.bare, { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza }, this.#acked)
+  }
+
+  #onAck(): void {
+    this.#unacked--
+    if (this.#held !== undefined) {
+      if (this.#unacked > 0) return
+      const held = this.#held
+      this.#held = undefined
+      this.#send(held, this.#heldFor)
+      if (this.#closing) this.#tellClosed()
+    }
+    this.#relieve()
+  }
+
+  #pause(): void {
+    if (this.#paused) return
+    this.#paused = true
+    this.#stream.pause()
+  }
+
+  #relieve(): void {
+    if (!this.#paused || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2) return
+    this.#paused = false
+    this.#stream.resume()
+  }
+
+  /** To the socket, in this turn's write. */
+  deliver(stanza: Stanza, to: ToMode): void {
+    const address = to === 'kept' ? stanza.to?.full : to === 'full' ? this.jid.full : this.jid.bare
+    this.#stream.deliver(rootTag(stanza, address, this.#stream.xmlns), stanza)
+  }
+
+  /** An owner's order, in order with what is delivered. */
+  obey(name: string, fields: Readonly<Record<string, unknown>>): void {
+    if (name === 'close') {
+      this.#stream.fail(new StreamError(fields.condition as StreamError['condition'], typeof fields.text === 'string' ? fields.text : ''))
+    } else if (name === 'flag') {
+      this.flags.add(String(fields.flag))
+    }
+  }
+
+  /** The stream is gone: the owners hear of it after the client's last stanza. */
+  closed(): void {
+    if (this.#closing) return
+    this.#closing = true
+    if (this.#held === undefined) this.#tellClosed()
+  }
+
+  #tellClosed(): void {
+    const account = this.jid.bare
+    const signal = { kind: 'signal', account, name: 'session.closed', fields: { session: this.id, resource: this.jid.resource } } as const
+    if (this.#known) this.#edge.lanes.send('presence', account, signal)
+    this.#edge.lanes.send('router', account, signal)
+  }
+}
+
+const LEGACY_SESSION = `{${NS_SESSION}}session`
+
+function isStanzaName(name: string): name is StanzaName {
+  return name === 'message' || name === 'presence' || name === 'iq'
+}

@@ -1,0 +1,339 @@
+// One client's stream, as a state machine without sockets: RFC 6120 §4 to §7.
+//
+//   open ──header──▶ negotiating ──success──▶ reopen ──header──▶ binding ──bind──▶ bound ──close──▶ closed
+//                        └─starttls─▶ open
+//
+// Bytes come in through `data`, elements from the scanner; what goes out is written to the connection. While a login
+// or a bind waits for an answer the scanner is paused, so that no state sees what the next one should.
+import { randomId } from '#xmpp/id.ts'
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { type Jid, makeJid, NO_JID, parseJid, prepareResource, withResource } from '#xmpp/jid.ts'
+import { NS_BIND, NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
+import { type ScannedElement, Scanner, type ScanHandler, type StreamOpen } from '#xmpp/scan.ts'
+import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf } from '#xmpp/stanza.ts'
+import { escapeText, serialise } from '#xmpp/xml.ts'
+import { errorOf } from '#core/answer.ts'
+import type { Timer } from '#core/clock.ts'
+import type { Connection, ConnectionEvents } from './connection.ts'
+import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
+import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
+import type { Edge } from './main.ts'
+import { beginExchange, decodeSaslData, encodeSaslData, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
+import { EdgeSession } from './session.ts'
+
+type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
+
+/** RFC 6120 §6.4.5: between two and five retries. */
+const LOGIN_TRIES_MAX = 5
+
+export class ClientStream implements ScanHandler, ConnectionEvents {
+  readonly xmlns: string
+  /** The stream's xml:lang, '' where the client gave none (RFC 6120 §4.7.4). */
+  lang = ''
+  readonly #edge: Edge
+  readonly #connection: Connection
+  readonly #framing: Framing
+  readonly #scanner: Scanner
+  #state: State = 'open'
+  #domain = ''
+  #headerSent = false
+  /** Set by the login. */
+  #account: Jid | undefined
+  #session: EdgeSession | undefined
+  #exchange: SaslExchange | undefined
+  #tries = 0
+  #pauses = 0
+  #loginTimer: Timer | undefined
+
+  constructor(edge: Edge, connection: Connection) {
+    this.#edge = edge
+    this.#connection = connection
+    this.#framing = connection.framing === 'stream' ? STREAM_FRAMING : FRAME_FRAMING
+    this.xmlns = this.#framing.xmlns
+    this.#scanner = new Scanner(connection.framing, edge.scanLimitsBeforeLogin, this)
+    this.#loginTimer = edge.clock.setTimeout(() => this.fail(new StreamError('connection-timeout', 'no login in time')), edge.limits.loginTimeoutMs)
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  // --- what comes in
+
+  data(bytes: Uint8Array): void {
+    if (this.#state === 'closed') return
+    try {
+      this.#scanner.push(bytes)
+    } catch (error) {
+      this.#broke(error)
+    }
+    if (this.#pauses > 0 && this.#scanner.bufferedBytes > 0) this.#connection.pause()
+  }
+
+  closed(): void {
+    if (this.#state !== 'closed') this.#finish()
+  }
+
+  streamStart(open: StreamOpen): void {
+    if (this.#state !== 'open' && this.#state !== 'reopen') throw new StreamError('not-well-formed', 'a stream header inside the stream')
+    this.#open(open.to, open.from, open.version, open.lang, open.defaultNs)
+  }
+
+  /** Throws StreamError; whoever calls writes it. */
+  #open(to: string, from: string, version: string, lang: string, defaultNs: string): void {
+    if (defaultNs !== NS_CLIENT) throw new StreamError('invalid-namespace', `this is a server for ${NS_CLIENT}`) // RFC 6120 §4.9.3.10
+    if (to === '') throw new StreamError('improper-addressing', 'the stream header has no to') // §4.9.3.7
+    this.#domain = this.#edge.domainOf(to) ?? ''
+    if (this.#domain === '') throw new StreamError('host-unknown', 'this server does not serve that domain') // §4.9.3.6
+    if (!/^[1-9][0-9]{0,3}\.[0-9]{1,4}$/.test(version)) throw new StreamError('unsupported-version', 'version 1.0 is spoken here') // §4.9.3.25
+    this.lang = lang
+    const known = this.#account !== undefined && from !== '' && from === this.#account.bare ? from : ''
+    this.#sendHeader(known)
+    if (this.#account === undefined) {
+      this.#state = 'negotiating'
+      this.#write(this.#framing.features(serialise(featuresBeforeLogin(this.#edge, this.#connection), NS_CLIENT)))
+    } else {
+      this.#state = 'binding'
+      this.#write(this.#framing.features(serialise(featuresAfterLogin(this.#edge), NS_CLIENT)))
+    }
+  }
+
+  element(element: ScannedElement): void {
+    if (this.#framing === FRAME_FRAMING && element.ns === NS_FRAMING) return this.#frame(element)
+    switch (this.#state) {
+      case 'bound':
+        return this.#session!.take(element)
+      case 'negotiating':
+        return this.#negotiate(element)
+      case 'binding':
+        return this.#bind(element)
+      case 'open':
+      case 'reopen':
+        throw new StreamError('bad-format', 'the stream is not open') // RFC 7395 §3.4: an <open/> comes first
+      case 'closed':
+    }
+  }
+
+  /** RFC 7395 §3.4 and §3.6. */
+  #frame(element: ScannedElement): void {
+    if (element.name === 'close') return this.streamEnd()
+    if (element.name !== 'open' || (this.#state !== 'open' && this.#state !== 'reopen')) throw new StreamError('bad-format')
+    const open = element.element()
+    this.#open(attr(open, 'to'), attr(open, 'from'), attr(open, 'version'), attr(open, 'xml:lang'), NS_CLIENT)
+  }
+
+  streamEnd(): void {
+    if (this.#state === 'closed') return
+    if (!this.#headerSent) this.#sendHeader('')
+    this.#write(this.#framing.close()) // RFC 6120 §4.4
+    this.#finish()
+    this.#connection.end()
+  }
+
+  // --- before the login
+
+  #negotiate(element: ScannedElement): void {
+    if (element.ns === NS_TLS && element.name === 'starttls') return this.#startTls()
+    if (element.ns === NS_SASL) return this.#sasl(element)
+    if (element.ns === NS_CLIENT && element.name === 'iq' && mayLogIn(this.#edge, this.#connection) && this.#edge.homes.forStrangers(element.child)) {
+      return this.#ask(element)
+    }
+    throw new StreamError('not-authorized', 'log in first') // RFC 6120 §4.9.3.12
+  }
+
+  #startTls(): void {
+    if (!this.#connection.canStartTls) {
+      this.#write(`<failure xmlns='${NS_TLS}'/>`) // RFC 6120 §5.4.2.2: and the stream ends
+      return this.streamEnd()
+    }
+    this.#write(`<proceed xmlns='${NS_TLS}'/>`)
+    this.#scanner.reset() // nothing that came before the hello survives it, RFC 6120 §5.4.3.3
+    this.#state = 'open'
+    this.#headerSent = false
+    this.#connection.startTls()
+  }
+
+  #sasl(element: ScannedElement): void {
+    if (!mayLogIn(this.#edge, this.#connection)) return this.#saslFailure('encryption-required')
+    if (element.name === 'abort') {
+      this.#exchange = undefined
+      return this.#saslFailure('aborted')
+    }
+    const tree = element.element()
+    let data: Uint8Array | undefined
+    try {
+      const text = textOf(tree).trim()
+      data = text === '' && element.name === 'auth' ? undefined : text === '' ? new Uint8Array(0) : decodeSaslData(text)
+    } catch (error) {
+      this.#exchange = undefined
+      return this.#saslFailure(error instanceof SaslError ? error.condition : 'incorrect-encoding')
+    }
+    let step: Promise<SaslStep>
+    if (element.name === 'auth') {
+      const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
+      this.#exchange = beginExchange(attr(tree, 'mechanism'), this.#edge.saslServer(this.#domain, this.#connection.address), context)
+      if (this.#exchange === undefined) return this.#saslFailure('invalid-mechanism')
+      step = this.#exchange.start(data)
+    } else if (element.name === 'response' && this.#exchange !== undefined) {
+      step = this.#exchange.respond(data ?? new Uint8Array(0))
+    } else {
+      return this.#saslFailure('malformed-request')
+    }
+    this.#wait(step, (step) => this.#saslStep(step))
+  }
+
+  #saslStep(step: SaslStep): void {
+    switch (step.kind) {
+      case 'challenge':
+        this.#write(`<challenge xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</challenge>`)
+        return
+      case 'failure':
+        this.#exchange = undefined
+        return this.#saslFailure(step.condition ?? 'not-authorized', step.text)
+      case 'success':
+        this.#exchange = undefined
+        this.#account = makeJid(step.username!, this.#domain)
+        this.#state = 'reopen'
+        this.#headerSent = false
+        this.#scanner.reset()
+        this.#scanner.setLimits(this.#edge.scanLimits)
+        this.#write(step.data === undefined ? `<success xmlns='${NS_SASL}'/>` : `<success xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</success>`)
+    }
+  }
+
+  /** RFC 6120 §6.4.5: the client may try again, a few times. */
+  #saslFailure(condition: string, text = ''): void {
+    const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
+    this.#write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
+    if (++this.#tries >= LOGIN_TRIES_MAX) throw new StreamError('policy-violation', 'too many failed logins')
+  }
+
+  /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */
+  #ask(element: ScannedElement): void {
+    const { id, type, lang, child, payload } = element
+    const host = parseJid(this.#domain)
+    const iq = stanzaOfBytes('iq', NO_JID, host, id, type, lang, child, Buffer.from(payload))
+    if (element.childCount !== 1 || (type !== 'get' && type !== 'set')) return this.#answer(errorOf(iq, new StanzaError('bad-request')))
+    this.#wait(this.#edge.askAsStranger(iq, this.#connection.address), (answer) => this.#answer(answer))
+  }
+
+  // --- after the login
+
+  #bind(element: ScannedElement): void {
+    const account = this.#account!
+    if (element.ns !== NS_CLIENT || element.name !== 'iq' || element.child !== BIND || element.type !== 'set' || element.childCount !== 1) {
+      throw new StreamError('not-authorized', 'bind a resource first') // RFC 6120 §7.1
+    }
+    const { id } = element
+    const bind = element.element().children.find((child) => typeof child !== 'string')
+    const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
+    let resource = ''
+    try {
+      if (asked !== undefined && textOf(asked) !== '') resource = prepareResource(textOf(asked))
+    } catch (error) {
+      const iq = stanza('iq', withResource(account, 'x'), { id, type: 'set' })
+      return this.#answer(errorOf(iq, new StanzaError('bad-request', (error as Error).message))) // §7.7.2.1
+    }
+    const session = randomId(12)
+    this.#wait(this.#edge.bind(account, session, resource), (bound) => {
+      if (bound instanceof StanzaError) return this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), bound))
+      this.#edge.clock.clearTimeout(this.#loginTimer)
+      this.#loginTimer = undefined
+      this.#session = new EdgeSession(session, bound, this.#edge, this)
+      this.#edge.sessions.set(session, this.#session)
+      this.#state = 'bound'
+      this.#answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
+    })
+  }
+
+  /** To the client from its server, before there is a session to deliver to. */
+  #answer(answer: Stanza | undefined): void {
+    if (answer === undefined) return
+    const bare = stanzaOfBytes(answer.name, NO_JID, undefined, answer.id, answer.type, answer.lang, answer.child, answer.payload)
+    this.deliver(rootTag(bare, undefined, this.xmlns), bare)
+  }
+
+  /** Reads nothing more until the promise is settled. */
+  #wait<T>(promise: Promise<T>, then: (value: T) => void): void {
+    this.pause()
+    promise.then(then).then(
+      () => this.resume(),
+      (error: unknown) => {
+        this.#broke(error)
+        this.resume()
+      },
+    )
+  }
+
+  // --- what goes out
+
+  deliver(tag: string, { name, payload }: Stanza): void {
+    if (this.#state === 'closed') return
+    const connection = this.#connection
+    if (payload.length === 0) connection.write(`${tag}/>`)
+    else connection.write(`${tag}>`, payload, CLOSING[name])
+    if (connection.unsentBytes > this.#edge.limits.writeBufferBytes) {
+      this.#edge.log.warn('stream.slow_reader', { jid: this.#session?.jid.full, unsentBytes: connection.unsentBytes })
+      this.#finish() // it does not read what it is sent, so it would not read the reason either
+      connection.destroy()
+    }
+  }
+
+  #sendHeader(to: string): void {
+    this.#headerSent = true
+    this.#write(this.#framing.open({ id: randomId(12), from: this.#domain || this.#edge.domains[0]!, to }))
+  }
+
+  #write(text: string): void {
+    if (this.#state !== 'closed') this.#connection.write(text)
+  }
+
+  // --- pace and end
+
+  /** Reads no more. Pauses nest. */
+  pause(): void {
+    if (this.#pauses++ === 0) this.#scanner.pause()
+  }
+
+  resume(): void {
+    if (--this.#pauses > 0 || this.#state === 'closed') return
+    this.#connection.resume()
+    try {
+      this.#scanner.resume()
+    } catch (error) {
+      this.#broke(error)
+    }
+  }
+
+  #broke(error: unknown): void {
+    if (error instanceof StreamError) return this.fail(error)
+    this.#edge.log.error('stream.broke', { error, state: this.#state })
+    this.fail(new StreamError('internal-server-error'))
+  }
+
+  /** Ends the stream and says why (RFC 6120 §4.9.1). A header that was not sent yet goes first (§4.9.1.1). */
+  fail(error: StreamError): void {
+    if (this.#state === 'closed') return
+    if (!this.#headerSent) this.#sendHeader('')
+    this.#edge.log.debug('stream.failed', { condition: error.condition, text: error.text, jid: this.#session?.jid.full, address: this.#connection.address })
+    this.#edge.countFailure(error.condition)
+    this.#write(this.#framing.error(error))
+    this.#write(this.#framing.close())
+    this.#finish()
+    this.#connection.end()
+  }
+
+  #finish(): void {
+    this.#state = 'closed'
+    this.#scanner.stop()
+    this.#edge.clock.clearTimeout(this.#loginTimer)
+    if (this.#session !== undefined) {
+      this.#edge.sessions.delete(this.#session.id)
+      this.#session.closed()
+    }
+    this.#edge.streams.delete(this)
+  }
+}
+
+const BIND = `{${NS_BIND}}bind`
+const CLOSING = { message: '</message>', presence: '</presence>', iq: '</iq>' } as const

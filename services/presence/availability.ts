@@ -1,0 +1,185 @@
+// RFC 6121 §4: what the owner of an account knows of its resources. Soft state: the edges can tell it again.
+//
+// Whatever a resource has shown is kept under the session that showed it. A session that takes a resource over may be
+// heard of before the end of the one it replaces; that end then takes away only what the old session has shown.
+import { StanzaError } from '#xmpp/error.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import { type Stanza, textOf } from '#xmpp/stanza.ts'
+
+export interface AvailabilityLimits {
+  /** Resources of one account. The router bounds its sessions; this is for the case that it does not. */
+  readonly resourcesMax: number
+  /** Peers that one resource has sent directed presence to: rooms, mostly. */
+  readonly directedMax: number
+}
+
+export const AVAILABILITY_LIMITS: AvailabilityLimits = { resourcesMax: 100, directedMax: 1_000 }
+
+export interface AvailableResource {
+  readonly resource: string
+  readonly sessionId: string
+  /** The presence last broadcast, as the client sent it. */
+  readonly presence: Stanza
+  /** -128 to 127. */
+  readonly priority: number
+}
+
+/** 'initial': the session was not available before (§4.2); 'unchanged': contacts have this already. */
+export type PresenceNews = 'initial' | 'changed' | 'unchanged'
+
+/** Whom to tell that a resource is gone (§4.5.2, §4.6.3). */
+export interface Departure {
+  /** The presence last broadcast, if the session was available: then its subscribers are told. */
+  readonly presence: Stanza | undefined
+  /** JIDs, as they were addressed, that only directed presence told of the resource. */
+  readonly directed: readonly Jid[]
+}
+
+/** The resources of one account: who is available, and who was told so by directed presence. */
+export class Availability {
+  readonly #limits: AvailabilityLimits
+  readonly #resources = new Map<string, Shown>()
+
+  constructor(limits: AvailabilityLimits = AVAILABILITY_LIMITS) {
+    this.#limits = limits
+  }
+
+  /**
+   * A session broadcasts that it is available (§4.2, §4.4). Throws bad-request on a priority that is none, and
+   * resource-constraint on a resource too many; nothing is changed then.
+   */
+  set(resource: string, sessionId: string, presence: Stanza): PresenceNews {
+    const priority = priorityOf(presence)
+    const shown = this.#open(resource)
+    const before = shown.broadcast
+    shown.broadcast = { resource, sessionId, presence, priority }
+    if (before === undefined || before.sessionId !== sessionId) return 'initial'
+    return samePresence(before.presence, presence) ? 'unchanged' : 'changed'
+  }
+
+  /**
+   * A session broadcasts `unavailable`, or ends (§4.5). Returns undefined where it has shown nothing that is still
+   * to be taken back. Peers who get the broadcast, or still see the resource of another session, are not listed again.
+   * @param seenBy whether broadcasts go to this bare JID
+   */
+  remove(resource: string, sessionId: string, seenBy: (bare: string) => boolean): Departure | undefined {
+    const shown = this.#resources.get(resource)
+    if (shown === undefined) return undefined
+    const broadcast = shown.broadcast
+    const ended = broadcast?.sessionId === sessionId ? broadcast : undefined
+    const directed: Jid[] = []
+    let found = ended !== undefined
+    for (const [full, target] of shown.directed) {
+      if (target.sessionId !== sessionId) continue
+      found = true
+      shown.directed.delete(full)
+      if (broadcast === undefined || !seenBy(target.to.bare)) directed.push(target.to)
+    }
+    if (ended !== undefined) shown.broadcast = undefined
+    this.#close(resource, shown)
+    return found ? { presence: ended?.presence, directed } : undefined
+  }
+
+  /**
+   * A session sends directed presence (§4.6.3): available is noted, unavailable is struck out; other types and
+   * presence without `to` are no concern of this. Throws resource-constraint where one more could not be noted, and
+   * so would never be told of the end.
+   */
+  direct(resource: string, sessionId: string, presence: Stanza): void {
+    const to = presence.to
+    if (to === undefined) return
+    if (presence.type === 'unavailable') {
+      const shown = this.#resources.get(resource)
+      if (shown?.directed.delete(to.full)) this.#close(resource, shown)
+    } else if (presence.type === '') {
+      const known = this.#resources.get(resource)?.directed
+      if (known !== undefined && known.size >= this.#limits.directedMax && !known.has(to.full)) {
+        throw new StanzaError('resource-constraint', 'directed presence to too many')
+      }
+      this.#open(resource).directed.set(to.full, { to, sessionId })
+    }
+  }
+
+  /** The presence a resource has broadcast; undefined while it is not available. */
+  get(resource: string): AvailableResource | undefined {
+    return this.#resources.get(resource)?.broadcast
+  }
+
+  /** In the order in which they were first heard of. What answers a probe (§4.3.2), and what follows an approval (§3.1.5). */
+  available(): AvailableResource[] {
+    const list: AvailableResource[] = []
+    for (const { broadcast } of this.#resources.values()) if (broadcast !== undefined) list.push(broadcast)
+    return list
+  }
+
+  /** The resources whose directed presence a peer has, at any of its own: to be taken back when the user blocks it (XEP-0191 §3.3). */
+  directedTo(bare: string): string[] {
+    const list: string[] = []
+    for (const [resource, { directed }] of this.#resources) {
+      for (const { to } of directed.values()) {
+        if (to.bare !== bare) continue
+        list.push(resource)
+        break
+      }
+    }
+    return list
+  }
+
+  /** A peer was told `unavailable` of every available resource (§3.2.2, §3.3.3): what those had directed to it is taken back. */
+  forget(bare: string): void {
+    for (const { broadcast, directed } of this.#resources.values()) {
+      if (broadcast === undefined) continue
+      for (const [full, { to }] of directed) if (to.bare === bare) directed.delete(full)
+    }
+  }
+
+  /** Nothing is known: the owner may let go of it. */
+  get empty(): boolean {
+    return this.#resources.size === 0
+  }
+
+  #open(resource: string): Shown {
+    const known = this.#resources.get(resource)
+    if (known !== undefined) return known
+    if (this.#resources.size >= this.#limits.resourcesMax) throw new StanzaError('resource-constraint', 'too many resources')
+    const shown: Shown = { broadcast: undefined, directed: new Map() }
+    this.#resources.set(resource, shown)
+    return shown
+  }
+
+  #close(resource: string, shown: Shown): void {
+    if (shown.broadcast === undefined && shown.directed.size === 0) this.#resources.delete(resource)
+  }
+}
+
+/**
+ * The `<priority/>` of a presence, 0 where there is none. Throws bad-request unless it is one whole number from -128
+ * to 127 (§4.7.2.3). Parses the payload only if the word is in it.
+ *
+ * `<show/>` and `<status/>` (§4.7.2.1, §4.7.2.2) are not looked at: the server decides nothing by them, and a value
+ * that a client does not know, it takes for plain "available"; to refuse the presence would only hide its sender.
+ */
+export function priorityOf(presence: Stanza): number {
+  const { payload } = presence
+  if (payload.length === 0 || !Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).includes('priority')) return 0
+  const found = presence.tree().filter((child) => child.name === 'priority' && child.ns === NS_CLIENT)
+  const priority = found[0]
+  if (priority === undefined) return 0
+  if (found.length > 1) throw new StanzaError('bad-request', 'more than one priority')
+  const text = textOf(priority).trim()
+  const value = /^[+-]?[0-9]+$/.test(text) ? Number(text) : Number.NaN
+  if (!(value >= -128 && value <= 127)) throw new StanzaError('bad-request', 'a priority is a number from -128 to 127')
+  return value
+}
+
+/** Whether two presences show a contact the same: the `id` does not count. */
+export function samePresence(a: Stanza, b: Stanza): boolean {
+  return a.type === b.type && a.lang === b.lang && Buffer.compare(a.payload, b.payload) === 0
+}
+
+interface Shown {
+  broadcast: AvailableResource | undefined
+  /** By full JID. */
+  readonly directed: Map<string, { readonly to: Jid; readonly sessionId: string }>
+}

@@ -1,0 +1,92 @@
+// The presence service: rosters, subscriptions and presence of the accounts it owns.
+import type { Fields, Origin } from '#core/envelope.ts'
+import { Owner, type RolePart } from '#core/owner.ts'
+import type { Process, RunningRole } from '#core/process.ts'
+import { Registry } from '#core/registry.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
+import { Presences } from './presences.ts'
+import roster, { type Rosters } from './roster.ts'
+import { Subscribing } from './subscribing.ts'
+import { isSubscriptionType } from './subscription.ts'
+
+declare module '#core/call.ts' {
+  interface Calls {
+    /** The account is about to be deleted: contacts are told and lose it, its sessions are gone from here. */
+    'presence.remove-account': { ask: Record<string, never>; tell: null }
+  }
+}
+
+/** What this role brings to the modules of every process. */
+export const presenceModules = [roster]
+
+export async function startPresence(process: Process): Promise<RunningRole> {
+  const owner = new Owner(process, 'presence')
+  const sessions = new Registry()
+  const part: RolePart = {
+    outbound: (stanza, origin, done) => outbound(stanza, origin, done),
+    inbound: (stanza, { account }, done) => inbound(stanza, account, done),
+    inboundMany: (stanza, accounts, done) => presences.receiveMany(stanza, accounts, done),
+    sessions: (account) => sessions.of(account),
+    session: (account, id) => sessions.byId(account, id),
+    signal,
+    calls: {
+      async 'presence.remove-account'(account) {
+        const jid = parseJid(account)
+        await subscribing.leaveAll(jid)
+        await presences.removeAll(jid)
+        owner.store.forget(account)
+        await owner.hooks.emit('account.deleted', { account: jid })
+        return null
+      },
+    },
+  }
+  const apis = owner.start(part)
+  const rosters = apis(roster) as Rosters
+  const presences = new Presences(owner, sessions, rosters)
+  const subscribing = new Subscribing(owner, rosters, presences)
+
+  function outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+    const session = presences.sessionOf(stanza.from, origin)
+    if (stanza.name === 'iq') return owner.outboundIq(stanza, origin, done)
+    const { to, type } = stanza
+    if (to === undefined) {
+      if (type === '') return presences.show(stanza, session, done)
+      if (type === 'unavailable') return presences.leave(bareOf(stanza.from), session, stanza, done)
+      throw new StanzaError('bad-request', 'this presence needs an address, or is of no known type') // RFC 6121 §4.7.1
+    }
+    if (isSubscriptionType(type)) return subscribing.outbound(stanza, type, done)
+    if (type === '' || type === 'unavailable') return presences.direct(stanza, session, done)
+    if (type === 'probe' || type === 'error') return owner.send(stanza, done)
+    throw new StanzaError('bad-request', 'that is no type of presence') // RFC 6121 §4.7.1
+  }
+
+  function inbound(stanza: Stanza, account: Jid, done: () => void): void | Promise<void> {
+    if (stanza.name === 'iq') return owner.iq('account', stanza, account, undefined, done)
+    const { type } = stanza
+    if (isSubscriptionType(type)) return subscribing.inbound(stanza, type, account, done)
+    if (type === 'probe') {
+      const answering = presences.answerProbe(stanza, account)
+      return answering === undefined ? done() : answering.then(done)
+    }
+    if (type === '' || type === 'unavailable' || (type === 'error' && stanza.to?.resource !== '')) presences.receive(stanza, account)
+    done()
+  }
+
+  function signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
+    if (name === 'session.closed') return presences.closed(account, String(fields.session), done)
+    owner.log.error('signal.unknown', { name })
+    done()
+  }
+
+  const gauge = process.metrics.gauge('presence_sessions', 'Sessions this presence service knows.')
+  const timer = process.clock.setInterval(() => gauge.set(sessions.size), 1_000)
+  return {
+    name: 'presence',
+    async stop() {
+      process.clock.clearTimeout(timer)
+      await owner.stop()
+    },
+  }
+}

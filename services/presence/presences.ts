@@ -1,0 +1,216 @@
+// RFC 6121 §4: presence of the accounts owned here: broadcasts, probes, directed presence, and its end.
+//
+// A broadcast goes to the contacts that may see it as one fan-out per owner; the owner delivers it to their available
+// sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read.
+import type { Origin } from '#core/envelope.ts'
+import { DROP } from '#core/hooks.ts'
+import type { Owner } from '#core/owner.ts'
+import { BoundSession, type Registry } from '#core/registry.ts'
+import type { SessionAddress } from '#core/multicast.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
+import { readdress, type Stanza, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { Availability } from './availability.ts'
+import type { RosterItem } from './roster-item.ts'
+import type { Rosters } from './roster.ts'
+import { pendingRequests, seenBy, sees } from './subscription.ts'
+
+type Done = () => void
+
+export class Presences {
+  readonly #owner: Owner
+  readonly #sessions: Registry
+  readonly #rosters: Rosters
+  readonly #accounts = new Map<string, Availability>()
+
+  constructor(owner: Owner, sessions: Registry, rosters: Rosters) {
+    this.#owner = owner
+    this.#sessions = sessions
+    this.#rosters = rosters
+  }
+
+  of(account: string): Availability | undefined {
+    return this.#accounts.get(account)
+  }
+
+  /** The sessions that are available. */
+  available(account: string): readonly BoundSession[] {
+    const sessions = this.#sessions.of(account)
+    for (const session of sessions) if (!session.available) return sessions.filter(({ available }) => available)
+    return sessions
+  }
+
+  /** The session an envelope came from, known from its first one on. */
+  sessionOf(jid: Jid, origin: Origin): BoundSession {
+    const known = this.#sessions.byId(jid.bare, origin.session)
+    if (known !== undefined) return known
+    const session = new BoundSession(origin.session, origin.edge, jid, this.#owner.multicast)
+    this.#sessions.add(session)
+    return session
+  }
+
+  #open(account: string): Availability {
+    const known = this.#accounts.get(account)
+    if (known !== undefined) return known
+    const availability = new Availability()
+    this.#accounts.set(account, availability)
+    return availability
+  }
+
+  #close(account: string, availability: Availability): void {
+    if (availability.empty) this.#accounts.delete(account)
+  }
+
+  // --- from our sessions
+
+  /** Presence without `to` and without type (§4.2, §4.4). */
+  show(received: Stanza, session: BoundSession, done: Done): void | Promise<void> {
+    const presence = kept(received)
+    const account = bareOf(presence.from)
+    return this.#rosters.read(account, (items) => {
+      const { resource } = session.jid
+      const news = this.#open(account.bare).set(resource, session.session, presence)
+      if (news === 'unchanged') return done() // contacts have it already
+      const { priority } = this.of(account.bare)!.get(resource)!
+      const told = session.available && session.priority === priority
+      session.available = true
+      session.priority = priority
+      this.#broadcast(account, presence, items)
+      if (news === 'initial') {
+        this.#probe(session, account, items)
+        for (const request of pendingRequests(account, items.values())) this.#owner.multicast.deliver(session, request) // §3.1.3
+      }
+      if (told) done()
+      else this.#tellRouter(account, session, done)
+    })
+  }
+
+  /** The router learns it before this session's next stanza does anything: `done` waits for it. */
+  #tellRouter(account: Jid, session: BoundSession, done: Done): void {
+    const fields = { session: session.session, available: session.available, priority: session.priority }
+    this.#owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.available', fields }, done)
+  }
+
+  /** §4.2.2, §4.4.2, §4.5.2: to the contacts that may see it, and to one's own available resources. */
+  #broadcast(account: Jid, presence: Stanza, items: ReadonlyMap<string, RosterItem>): void {
+    const accounts = [account.bare]
+    for (const item of items.values()) if (seenBy(item)) accounts.push(item.jid)
+    this.#owner.fanOut(presence, accounts)
+  }
+
+  /** §4.3.1: asks the contacts one may see, and one's own other resources. Those who are offline are not troubled. */
+  #probe(session: BoundSession, account: Jid, items: ReadonlyMap<string, RosterItem>): void {
+    for (const { resource, presence } of this.of(account.bare)!.available()) {
+      if (resource !== session.jid.resource) this.#owner.multicast.deliver(session, readdress(presence, { to: session.jid }))
+    }
+    const accounts: string[] = []
+    for (const item of items.values()) if (sees(item)) accounts.push(item.jid)
+    if (accounts.length > 0) this.#owner.fanOut(stanza('presence', session.jid, { type: 'probe' }), accounts)
+  }
+
+  /** Presence of type unavailable without `to` (§4.5), or the end of the session. */
+  leave(account: Jid, session: BoundSession, farewell: Stanza, done: Done): void | Promise<void> {
+    return this.#rosters.read(account, (items) => {
+      const availability = this.of(account.bare)
+      const departure = availability?.remove(session.jid.resource, session.session, (bare) => bare === account.bare || seenBy(items.get(bare)))
+      if (availability !== undefined) this.#close(account.bare, availability)
+      const was = session.available
+      session.available = false
+      session.priority = 0
+      if (departure?.presence !== undefined) this.#broadcast(account, farewell, items)
+      for (const to of departure?.directed ?? []) this.#owner.send(readdress(farewell, { to })) // §4.6.5
+      if (was) this.#tellRouter(account, session, done)
+      else done()
+    })
+  }
+
+  /** Presence with `to` (§4.6). Throws resource-constraint where it could not be taken back later. */
+  direct(presence: Stanza, session: BoundSession, done: Done): void {
+    const account = presence.from.bare
+    const availability = this.#open(account)
+    availability.direct(session.jid.resource, session.session, presence)
+    this.#close(account, availability)
+    this.#owner.send(presence, done)
+  }
+
+  // --- to our accounts
+
+  /** One stanza to many accounts: those online get it in one multicast per edge. */
+  receiveMany(presence: Stanza, accounts: readonly string[], done: Done): void {
+    const targets: SessionAddress[] = []
+    let open = 1
+    const one = (): void => {
+      if (--open === 0) done()
+    }
+    for (const account of accounts) {
+      if (this.#sessions.of(account).length === 0) continue
+      if (presence.type === 'probe' || !this.#owner.mailboxes.idle(account)) {
+        open++
+        this.#owner.receive(presence, account, one)
+        continue
+      }
+      const passed = this.#owner.passInbound(presence, parseJid(account))
+      if (passed === DROP) continue
+      if (passed === presence) {
+        for (const session of this.#sessions.of(account)) if (session.available) targets.push(session)
+      } else {
+        open++
+        this.#owner.inOrder(account, async () => {
+          const rewritten = await passed
+          if (rewritten !== DROP) this.#owner.multicast.fanOut(this.available(account), rewritten, 'bare')
+          one()
+        })
+      }
+    }
+    if (targets.length > 0) this.#owner.multicast.fanOut(targets, presence, 'bare')
+    one()
+  }
+
+  /** Presence without a type or of type unavailable: RFC 6121 §8.5.2.1.2 to a bare JID, §8.5.3.1 to a full one. */
+  receive(presence: Stanza, account: Jid): void {
+    const resource = presence.to?.resource ?? ''
+    if (resource === '') return this.#owner.multicast.fanOut(this.available(account.bare), presence, 'bare')
+    const session = this.#sessions.byResource(account.bare, resource)
+    if (session !== undefined) this.#owner.multicast.deliver(session, presence)
+  }
+
+  /**
+   * §4.3.2: each available resource's presence to whoever may see it. One who may not is told `unsubscribed`, so that
+   * a server that thinks otherwise learns better. While nobody is available there is nothing to say, and no read.
+   */
+  answerProbe(probe: Stanza, account: Jid): void | Promise<void> {
+    const resources = this.of(account.bare)?.available() ?? []
+    if (resources.length === 0) return
+    const { from } = probe
+    return this.#rosters.read(account, (items) => {
+      if (from.bare !== account.bare && !seenBy(items.get(from.bare))) {
+        this.#owner.send(stanza('presence', account, { to: bareOf(from), type: 'unsubscribed' }))
+        return
+      }
+      for (const { presence } of resources) this.#owner.send(readdress(presence, { to: from }))
+    })
+  }
+
+  /** A session is gone. */
+  closed(account: Jid, id: string, done: Done): void | Promise<void> {
+    const session = this.#sessions.byId(account.bare, id)
+    if (session === undefined) return done()
+    const gone = (): void => {
+      this.#sessions.remove(session)
+      done()
+    }
+    const leaving = this.leave(account, session, stanza('presence', session.jid, { type: 'unavailable' }), NOTHING)
+    return leaving === undefined ? gone() : leaving.then(gone)
+  }
+
+  /** The account is gone: its contacts see it leave. */
+  async removeAll(account: Jid): Promise<void> {
+    for (const session of [...this.#sessions.of(account.bare)]) await this.closed(account, session.session, NOTHING)
+  }
+}
+
+const NOTHING = (): void => {}
+
+/** A copy that keeps no more memory than its own bytes: what arrives is a view of a frame of the bus. */
+function kept({ name, from, to, id, type, lang, child, payload }: Stanza): Stanza {
+  return stanzaOfBytes(name, from, to, id, type, lang, child, Uint8Array.from(payload))
+}

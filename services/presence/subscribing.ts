@@ -1,0 +1,83 @@
+// RFC 6121 §3: what a subscription stanza does, once subscription.ts has said what it means.
+import type { Owner } from '#core/owner.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
+import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
+import type { Presences } from './presences.ts'
+import { pendingOf } from './roster-item.ts'
+import type { Rosters } from './roster.ts'
+import { type Farewell, farewell, inbound, outbound, type PresenceDuty, type SubscriptionType } from './subscription.ts'
+
+export class Subscribing {
+  readonly #owner: Owner
+  readonly #rosters: Rosters
+  readonly #presences: Presences
+
+  constructor(owner: Owner, rosters: Rosters, presences: Presences) {
+    this.#owner = owner
+    this.#rosters = rosters
+    this.#presences = presences
+    rosters.onFarewell = (account, contact, farewell) => this.#sayFarewell(account, contact, farewell)
+  }
+
+  /** From one of our sessions; addresses become bare (§3.1.2). `done` when the contact's owner has it. */
+  async outbound(presence: Stanza, type: SubscriptionType, done: () => void): Promise<void> {
+    const account = bareOf(presence.from)
+    const contact = bareOf(presence.to!)
+    if (contact.bare === account.bare) return done() // oneself is seen without
+    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
+    const change = outbound(before, contact.bare, type)
+    if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
+    if (change.presence === 'send-unavailable') this.#showTo(account, contact, change.presence)
+    const release = (): void => {
+      if (!change.route) return done()
+      this.#owner.send(readdress(presence, { from: account, to: contact }), done)
+      if (change.presence === 'send-presence') this.#showTo(account, contact, change.presence)
+    }
+    this.#owner.commit.after(account.bare, release)
+  }
+
+  /** To one of our accounts. */
+  async inbound(presence: Stanza, type: SubscriptionType, account: Jid, done: () => void): Promise<void> {
+    const contact = bareOf(presence.from)
+    if (contact.bare === account.bare) return done()
+    if (!(await this.#owner.accounts.exists(account))) {
+      if (type === 'subscribe') this.#owner.send(stanza('presence', account, { to: contact, type: 'unsubscribed' })) // §3.1.3: nobody is there to approve
+      return done()
+    }
+    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
+    const change = inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
+    if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
+    if (change.deliver) {
+      const shown = readdress(presence, { from: contact, to: account })
+      const targets = type === 'subscribe' ? this.#presences.available(account.bare) : this.#rosters.interested(account)
+      this.#owner.commit.after(account.bare, () => this.#owner.multicast.fanOut(targets, shown, 'kept'))
+    }
+    if (change.autoReply !== undefined) {
+      this.#owner.commit.after(account.bare, () => this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' }))) // §3.4.3
+    }
+    if (change.presence !== undefined) this.#owner.commit.after(account.bare, () => this.#showTo(account, contact, change.presence!))
+    this.#owner.commit.after(account.bare, done)
+  }
+
+  /** The current presence of each resource to a contact who may see it now, or `unavailable` to one who no longer may. */
+  #showTo(account: Jid, contact: Jid, duty: PresenceDuty): void {
+    const availability = this.#presences.of(account.bare)
+    if (availability === undefined) return
+    for (const { presence } of availability.available()) {
+      const { from } = presence
+      this.#owner.send(duty === 'send-presence' ? readdress(presence, { to: contact }) : stanza('presence', from, { to: contact, type: 'unavailable' }))
+    }
+    if (duty === 'send-unavailable') availability.forget(contact.bare)
+  }
+
+  #sayFarewell(account: Jid, contact: Jid, { types, presence }: Farewell): void {
+    if (presence !== undefined) this.#showTo(account, contact, presence)
+    for (const type of types) this.#owner.send(stanza('presence', account, { to: contact, type }))
+  }
+
+  /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2). */
+  async leaveAll(account: Jid): Promise<void> {
+    const items = await this.#rosters.read(account, (items) => [...items.values()])
+    for (const item of items) this.#sayFarewell(account, parseJid(item.jid), farewell(item))
+  }
+}

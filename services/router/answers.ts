@@ -1,0 +1,103 @@
+// The calls a router answers: an edge asks for credentials and binds, the command line manages accounts.
+import { asStanzaError, errorOf } from '#core/answer.ts'
+import type { EncodedCredentials } from '#core/accounts.ts'
+import type { CallHandlers } from '#core/call.ts'
+import { readStanza, writeStanza } from '#core/envelope.ts'
+import { runIq } from '#core/iq.ts'
+import type { Owner } from '#core/owner.ts'
+import type { Registry } from '#core/registry.ts'
+import { HashingBusy, PasswordError } from '#core/scram-keys.ts'
+import { Reader, Writer } from '#core/wire.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
+import { type BindRequest, bindSession } from './sessions.ts'
+
+declare module '#core/call.ts' {
+  interface Calls {
+    /** The SCRAM keys of an account, or null where there is none. */
+    'account.credentials': { ask: Record<string, never>; tell: EncodedCredentials | null }
+    /** Tells the full JID that was bound. */
+    'session.bind': { ask: BindRequest; tell: string }
+    /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
+    'iq.stranger': { ask: { stanza: string; address: string }; tell: string }
+    'account.create': { ask: { password: string }; tell: null }
+    'account.password': { ask: { password: string }; tell: null }
+    'account.remove': { ask: Record<string, never>; tell: null }
+    'account.sessions': { ask: Record<string, never>; tell: readonly SessionFacts[] }
+  }
+}
+
+export interface SessionFacts {
+  readonly jid: string
+  readonly available: boolean
+  readonly priority: number
+}
+
+export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
+  const { accounts, caller } = owner
+  /** In order with the account's stanzas. */
+  const ordered = <T>(account: string, task: () => Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+
+  return {
+    'account.credentials': async (account) => (await accounts.credentials(parseJid(account))) ?? null,
+    'session.bind': (account, request) => ordered(account, async () => (await bindSession(owner, sessions, parseJid(account), request)).full),
+    'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
+    'account.create': async (account, { password }) => {
+      await told(accounts.create(parseJid(account), password))
+      return null
+    },
+    'account.password': (account, { password }) =>
+      ordered(account, async () => {
+        await told(accounts.setPassword(parseJid(account), password))
+        await new Promise<void>((resolve) => owner.commit.after(account, resolve))
+        return null
+      }),
+    'account.remove': async (account) => {
+      const jid = parseJid(account)
+      if (!(await accounts.exists(jid))) throw new StanzaError('item-not-found', 'no such account')
+      await caller.ask('presence', account, 'presence.remove-account', {})
+      // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2).
+      await accounts.remove(jid)
+      await owner.hooks.emit('account.deleted', { account: jid })
+      for (const session of sessions.of(account)) owner.multicast.order(session, 'close', { condition: 'not-authorized', text: 'the account is gone' })
+      return null
+    },
+    'account.sessions': (account) => sessions.of(account).map(({ jid, available, priority }) => ({ jid: jid.full, available, priority })),
+  }
+}
+
+async function answerStranger(owner: Owner, iq: Stanza, address: string): Promise<string> {
+  let answer: Stanza | undefined
+  try {
+    await runIq(owner.iqs, 'stranger', { iq, account: iq.from, session: undefined, address }, owner.log, (stanza) => {
+      answer = stanza
+    })
+  } catch (error) {
+    owner.log.warn('stranger.refused', { error })
+    answer = errorOf(iq, asStanzaError(new StanzaError('resource-constraint', '', { type: 'wait' })))
+  }
+  return encodeStanza(answer ?? errorOf(iq, new StanzaError('bad-request'))!)
+}
+
+/** A password that cannot be used is the asker's fault, a full queue of key derivations passes. */
+async function told<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof PasswordError) throw new StanzaError('not-acceptable', error.message)
+    if (error instanceof HashingBusy) throw new StanzaError('resource-constraint', error.message, { type: 'wait' })
+    throw error
+  }
+}
+
+export function encodeStanza(stanza: Stanza): string {
+  const out = new Writer(512)
+  writeStanza(out, stanza)
+  return out.take().toString('base64')
+}
+
+export function decodeStanza(text: string): Stanza {
+  return readStanza(new Reader(Buffer.from(text, 'base64')))
+}

@@ -1,0 +1,108 @@
+// A stanza past its hooks becomes deliveries: messages by RFC 6121 §8.5, iqs by RFC 6120 §8.2.3 and §10.
+import type { Origin } from '#core/envelope.ts'
+import type { OfflineMessage, Passage } from '#core/hooks.ts'
+import type { Owner } from '#core/owner.ts'
+import type { BoundSession, Registry } from '#core/registry.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { bareOf, type Jid } from '#xmpp/jid.ts'
+import { readdress, type Stanza } from '#xmpp/stanza.ts'
+import { conditionOf, messageType, mostAvailable, nonNegative, verdictOf } from './deliver.ts'
+
+type Done = () => void
+
+export class Routing {
+  readonly #owner: Owner
+  readonly #sessions: Registry
+
+  constructor(owner: Owner, sessions: Registry) {
+    this.#owner = owner
+    this.#sessions = sessions
+  }
+
+  /** From one of our sessions (RFC 6120 §10.3 without a `to`, §10.5 with one). */
+  outbound(stanza: Stanza, origin: Origin, done: Done): void | Promise<void> {
+    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
+    const { to } = stanza
+    if (to === undefined) return this.#owner.send(readdress(stanza, { to: bareOf(stanza.from) }), done) // §10.3.1: as to one's own bare JID
+    if (to.local === '' && this.#owner.isLocal(to.domain)) {
+      this.#owner.refuse(stanza, origin) // §10.5.1: the host itself takes no messages
+      return done()
+    }
+    this.#owner.send(stanza, done)
+  }
+
+  /** To one of our accounts. */
+  inbound(stanza: Stanza, passage: Passage, done: Done): void | Promise<void> {
+    return stanza.name === 'iq' ? this.#inboundIq(stanza, passage.account, done) : this.#inboundMessage(stanza, passage, done)
+  }
+
+  #inboundIq(iq: Stanza, account: Jid, done: Done): void | Promise<void> {
+    const { to } = iq
+    const request = iq.type === 'get' || iq.type === 'set'
+    if (to !== undefined && to.resource !== '') {
+      const session = this.#sessions.byResource(account.bare, to.resource)
+      if (session !== undefined) this.#deliver(session, iq, account)
+      else if (request) this.#owner.bounce(iq, new StanzaError('service-unavailable')) // RFC 6121 §8.5.3.2.3
+      return done()
+    }
+    if (!request) return done() // RFC 6121 §8.5.2.1.3: an answer to a bare JID answers nobody
+    return this.#owner.iq('account', iq, account, undefined, done) // the server answers on the account's behalf
+  }
+
+  #inboundMessage(message: Stanza, passage: Passage, done: Done): void | Promise<void> {
+    const { account } = passage
+    const sessions = this.#sessions.of(account.bare)
+    if (sessions.length > 0) return this.#deliverMessage(message, passage, sessions, true, done)
+    const exists = this.#owner.accounts.exists(account)
+    if (typeof exists === 'boolean') return this.#deliverMessage(message, passage, sessions, exists, done)
+    return exists.then((exists) => this.#deliverMessage(message, passage, this.#sessions.of(account.bare), exists, done))
+  }
+
+  #deliverMessage(
+    message: Stanza,
+    passage: Passage,
+    sessions: readonly BoundSession[],
+    exists: boolean,
+    done: Done,
+  ): void | Promise<void> {
+    const { account } = passage
+    const resource = message.to?.resource ?? ''
+    const match = resource === '' ? undefined : this.#sessions.byResource(account.bare, resource)
+    const address = resource === '' ? 'bare' : match === undefined ? 'full, no match' : 'full, match'
+    switch (verdictOf(conditionOf(exists, sessions), address, messageType(message.type))) {
+      case 'deliver':
+        this.#deliver(match!, message, account)
+        return done()
+      case 'most available':
+        for (const session of mostAvailable(sessions)) this.#deliver(session, message, account)
+        return done()
+      case 'all':
+        for (const session of nonNegative(sessions)) this.#deliver(session, message, account)
+        return done()
+      case 'offline':
+        return this.#keep(message, account, passage.archiveId, done)
+      case 'refuse':
+        this.#owner.bounce(message, new StanzaError('service-unavailable'))
+        return done()
+      case 'ignore':
+        return done()
+    }
+  }
+
+  /** RFC 6121 §8.5.2.2.1: kept by whoever keeps messages, else the sender is told. */
+  #keep(stanza: Stanza, account: Jid, archiveId: string, done: Done): void | Promise<void> {
+    const message: OfflineMessage = { account, stanza, archiveId, kept: false, refused: undefined }
+    const told = this.#owner.hooks.emit('message.offline', message)
+    const finish = (): void => {
+      if (!message.kept) this.#owner.bounce(stanza, message.refused ?? new StanzaError('service-unavailable'))
+      done()
+    }
+    return told === undefined ? finish() : told.then(finish)
+  }
+
+  #deliver(session: BoundSession, stanza: Stanza, account: Jid): void {
+    const { commit, multicast } = this.#owner
+    if (commit.pending(account.bare)) commit.after(account.bare, () => multicast.deliver(session, stanza))
+    else multicast.deliver(session, stanza)
+  }
+}

@@ -1,0 +1,66 @@
+// The storage contract: what DynamoDB and SQLite can both do at the same cost.
+//
+// Keys, as they are stored:
+//
+//   pk = a#romeo@example.org           sk = account            credentials and what the account is (core/accounts.ts)
+//                                      sk = roster#juliet@…    a map: one row per key               (core/store.ts)
+//                                      sk = blocking           a record: one row                    (core/store.ts)
+//   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids
+//   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
+
+export interface Key {
+  readonly pk: string
+  readonly sk: string
+}
+
+/** `version` is random and made by the writer: it works in batches, and after a lost answer it tells "it was I". */
+export interface Row extends Key {
+  readonly version: string
+  readonly value: Uint8Array
+  /** Seconds since 1970. From then on the row is as good as gone: no read returns it. */
+  readonly expiresAtS?: number
+}
+
+export interface Range {
+  readonly from?: string
+  readonly to?: string
+  readonly reverse?: boolean
+  readonly limit?: number
+}
+
+/** One ordered key-value table. Rows of one `pk` are kept in `sk` order (UTF-8 bytes). Reads are strongly consistent. */
+export interface Table {
+  get(key: Key): Promise<Row | undefined>
+  /**
+   * Writes one row, at most 400 kB (else RangeError). Overwrites without `ifVersion`; with it, rejects with
+   * VersionConflict when the stored version is another. '' means "only if absent". Resolves when durable.
+   * Unconditional writes of one turn are sent together.
+   */
+  put(row: Row, ifVersion?: string): Promise<void>
+  /** As `put`. Deleting what is not there is no fault, unless `ifVersion` names a version. */
+  delete(key: Key, ifVersion?: string): Promise<void>
+  /** Streams a range, both ends inclusive. One page is at most 1 MB and is fetched when reached. */
+  query(pk: string, range?: Range): AsyncIterable<Row>
+}
+
+/** A driver: a table that can be closed. What was put before is durable when `close` resolves. */
+export interface ClosableTable extends Table {
+  close(): Promise<void>
+}
+
+export const ROW_BYTES_MAX = 400_000
+
+export class VersionConflict extends Error {
+  constructor(key: Key) {
+    super(`version conflict on ${key.pk} ${key.sk}`)
+    this.name = 'VersionConflict'
+  }
+}
+
+/** Throttled, timed out or away: the same call may succeed later. Rises through modules untouched; the lane tries again. */
+export class TableUnavailable extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'TableUnavailable'
+  }
+}

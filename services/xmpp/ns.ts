@@ -1,0 +1,17 @@
+// The namespaces that more than one file speaks of. A feature's own namespace stands in the feature's file.
+
+export const NS_CLIENT = 'jabber:client'
+export const NS_SERVER = 'jabber:server'
+export const NS_STREAM = 'http://etherx.jabber.org/streams'
+export const NS_FRAMING = 'urn:ietf:params:xml:ns:xmpp-framing' // RFC 7395
+export const NS_TLS = 'urn:ietf:params:xml:ns:xmpp-tls'
+export const NS_SASL = 'urn:ietf:params:xml:ns:xmpp-sasl'
+export const NS_BIND = 'urn:ietf:params:xml:ns:xmpp-bind'
+export const NS_SESSION = 'urn:ietf:params:xml:ns:xmpp-session' // RFC 3921 §3, kept optional for old clients
+export const NS_STANZAS = 'urn:ietf:params:xml:ns:xmpp-stanzas'
+export const NS_STREAMS = 'urn:ietf:params:xml:ns:xmpp-streams'
+export const NS_ROSTER = 'jabber:iq:roster'
+export const NS_DATA = 'jabber:x:data' // XEP-0004
+export const NS_RSM = 'http://jabber.org/protocol/rsm' // XEP-0059
+export const NS_DELAY = 'urn:xmpp:delay' // XEP-0203
+export const NS_XML = 'http://www.w3.org/XML/1998/namespace'
