@@ -9,8 +9,8 @@ import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, makeJid } from '#xmpp/jid.ts'
 import type { Clock } from './clock.ts'
-import type { ScramHash } from './scram-keys.ts'
-import { type Credentials, decodeCredentials, deriveCredentials, encodeCredentials } from './scram-keys.ts'
+import type { Credentials, ScramHash } from './scram-keys.ts'
+import { deriveCredentials, encodeCredentials, HashingBusy, PasswordError } from './scram-keys.ts'
 import { ACCOUNT_RECORD, type AccountRecord, type MaybePromise, type Store } from './store.ts'
 
 const LIST_KEYS = 16
@@ -48,9 +48,12 @@ export class Accounts {
     return this.#record.read(account, (row) => row?.credentials)
   }
 
-  /** Throws StanzaError('conflict') where the account exists, PasswordError for a password that cannot be used. Durable when it resolves. */
+  /**
+   * Throws StanzaError: conflict where the account exists, not-acceptable for a password that cannot be used,
+   * resource-constraint while too many are being hashed. Durable when it resolves.
+   */
   async create(account: Jid, password: string): Promise<void> {
-    const credentials = encodeCredentials(await deriveCredentials(password, this.#iterations))
+    const credentials = await this.#derive(password)
     const row: AccountRow = { credentials, createdAt: this.#clock.now() }
     // The list first: a name in the list without its account is passed over, an account missing from it would be lost.
     await this.#table.put({ ...listKey(account), version: randomId(), value: new Uint8Array(0) })
@@ -64,9 +67,9 @@ export class Accounts {
     this.#store.forget(account.bare)
   }
 
-  /** Throws StanzaError('item-not-found') where there is no such account. Staged: durable when the owner's commit is. */
+  /** Throws StanzaError: item-not-found where there is no such account, else as `create`. Staged: durable when the owner's commit is. */
   async setPassword(account: Jid, password: string): Promise<void> {
-    const credentials = encodeCredentials(await deriveCredentials(password, this.#iterations))
+    const credentials = await this.#derive(password)
     await this.#record.update(account, (row) => {
       if (row === null) throw new StanzaError('item-not-found', 'no such account')
       return { ...row, credentials }
@@ -75,8 +78,26 @@ export class Accounts {
 
   /** Deletes the account and everything stored of it. Durable when it resolves. */
   async remove(account: Jid): Promise<void> {
+    const key = listKey(account)
+    const listed = await this.#table.get(key)
     await this.#store.purge(account.bare)
-    await this.#table.delete(listKey(account))
+    if (listed === undefined) return
+    try {
+      await this.#table.delete(key, listed.version)
+    } catch (error) {
+      if (!(error instanceof VersionConflict)) throw error // somebody has the name already, and put it into the list
+    }
+  }
+
+  /** A password that cannot be used is the asker's fault; a full queue of derivations passes. */
+  async #derive(password: string): Promise<EncodedCredentials> {
+    try {
+      return encodeCredentials(await deriveCredentials(password, this.#iterations))
+    } catch (error) {
+      if (error instanceof PasswordError) throw new StanzaError('not-acceptable', error.message)
+      if (error instanceof HashingBusy) throw new StanzaError('resource-constraint', error.message, { type: 'wait' })
+      throw error
+    }
   }
 
   /** The accounts of a domain, 16 lists merged, each in the order of their names. */

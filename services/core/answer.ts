@@ -18,8 +18,8 @@ export function resultOf(iq: Stanza, payload?: Element | void): Stanza {
 export function errorOf(refused: Stanza, error: StanzaError): Stanza | undefined {
   if (refused.type === 'error' || (refused.name === 'iq' && refused.type === 'result')) return undefined
   const xml = Buffer.from(serialise(errorElement(error), NS_CLIENT), 'utf8')
-  const payload = Buffer.concat([refused.payload, xml])
-  const child = refused.child === '' ? `{${NS_CLIENT}}error` : refused.child
+  const payload = error.echo ? Buffer.concat([refused.payload, xml]) : xml
+  const child = error.echo && refused.child !== '' ? refused.child : `{${NS_CLIENT}}error`
   return stanzaOfBytes(refused.name, addressee(refused), refused.from, refused.id, 'error', '', child, payload)
 }
 

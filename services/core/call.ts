@@ -1,7 +1,7 @@
 // Questions that one role asks the owner of an account and that want an answer at once: credentials, a bind, an
 // account to make. Names and fields are JSON; a StanzaError thrown over there is thrown over here.
 import { BusTimeout, type Bus, NoResponders, type Subscription } from '#bus/bus.ts'
-import { STANZA_CONDITIONS, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
+import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import type { Log } from './log.ts'
 import type { Ownership, RoleName } from './ownership.ts'
 
@@ -16,7 +16,7 @@ type Told<N extends keyof Calls> = Calls[N] extends { tell: infer T } ? T : neve
 export type CallHandlers = { [N in keyof Calls]?: (account: string, fields: Asked<N>) => Told<N> | Promise<Told<N>> }
 
 export interface Caller {
-  /** Throws the StanzaError of a refusal, or StanzaError('recipient-unavailable' …, type wait) where no owner answers. */
+  /** Throws the StanzaError of a refusal (without `extra`), or resource-constraint where no owner answers. */
   ask<N extends keyof Calls>(role: RoleName, account: string, name: N, fields: Asked<N>): Promise<Told<N>>
 }
 
@@ -24,7 +24,7 @@ export function openCaller(bus: Bus, ownership: Ownership): Caller {
   return {
     async ask(role, account, name, fields) {
       const body = Buffer.from(JSON.stringify({ name, account, fields }))
-      let answer: { told?: unknown; condition?: StanzaCondition; text?: string }
+      let answer: { told?: unknown; condition?: StanzaCondition; type?: ErrorType; text?: string }
       try {
         answer = JSON.parse(
           Buffer.from(await bus.request(`call.${role}.${ownership.ownerOf(role, account)}`, body, CALL_TIMEOUT_MS)).toString('utf8'),
@@ -35,7 +35,7 @@ export function openCaller(bus: Bus, ownership: Ownership): Caller {
         }
         throw error
       }
-      if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text)
+      if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text, { type: answer.type })
       return answer.told as never
     },
   }
@@ -56,7 +56,7 @@ export function answerCalls(bus: Bus, role: RoleName, process: string, handlers:
       if (handler === undefined) throw new StanzaError('feature-not-implemented', `nobody answers ${name}`)
       return { told: await handler(question.account, question.fields) }
     } catch (error) {
-      if (error instanceof StanzaError && error.condition in STANZA_CONDITIONS) return { condition: error.condition, text: error.text }
+      if (error instanceof StanzaError) return { condition: error.condition, type: error.type, text: error.text }
       log.error('call.broke', { role, name, error })
       return { condition: 'internal-server-error', text: '' }
     }

@@ -102,8 +102,9 @@ export class Commit {
       this.#accounts = []
       await this.#write(writes)
       this.#staged -= writes.length
-      for (const account of accounts) if (this.#tickets.get(account) === number) this.#tickets.delete(account)
       this.#release(number)
+      for (const account of accounts) if (this.#tickets.get(account) === number) this.#tickets.delete(account)
+      this.#relieve()
     }
     this.#flushing = false
   }
@@ -120,30 +121,42 @@ export class Commit {
         else this.#log.error('commit.write_refused', { error: result.reason, key: keyOf(left[i]!) }) // our own bug: a row too large
       })
       if (failed.length === 0) return
-      left = failed
+      left = failed.filter((write) => !overtaken(write, left))
       this.#log.warn('commit.delayed', { rows: left.length, pauseMs })
       await new Promise<void>((resolve) => this.#clock.setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)))
     }
   }
 
+  /** What an effect does `after` this same flush comes behind those that wait already: the list grows while it runs. */
   #release(number: number): void {
-    const effects = this.#effects.get(number)
+    for (const effect of this.#effects.get(number) ?? []) this.#run(effect)
     this.#effects.delete(number)
-    if (effects !== undefined) {
-      for (const effect of effects) {
-        try {
-          effect()
-        } catch (error) {
-          this.#log.error('effect.broke', { error })
-        }
-      }
-    }
-    if (this.#relief.length > 0 && this.#staged <= STAGED_ROWS_MAX / 2) {
-      const relieved = this.#relief
-      this.#relief = []
-      for (const resume of relieved) resume()
+  }
+
+  #relieve(): void {
+    if (this.#relief.length === 0 || this.#staged > STAGED_ROWS_MAX / 2) return
+    const relieved = this.#relief
+    this.#relief = []
+    for (const resume of relieved) this.#run(resume)
+  }
+
+  #run(effect: () => void): void {
+    try {
+      effect()
+    } catch (error) {
+      this.#log.error('effect.broke', { error })
     }
   }
+}
+
+/** Whether a later write of the same flush is about the same row: trying this one again would bring back the older value. */
+function overtaken(write: Write, writes: readonly Write[]): boolean {
+  const { pk, sk } = keyOf(write)
+  for (let i = writes.length - 1; writes[i] !== write; i--) {
+    const later = keyOf(writes[i]!)
+    if (later.sk === sk && later.pk === pk) return true
+  }
+  return false
 }
 
 function keyOf(write: Write): Key {

@@ -70,7 +70,11 @@ export function openLanes(bus: Bus, ownership: Ownership, process: string, log: 
         const n = reader.u32()
         const onAck = lane?.pending.get(n)
         lane?.pending.delete(n)
-        onAck?.()
+        try {
+          onAck?.()
+        } catch (error) {
+          log.error('ack.broke', { error })
+        }
       }
       relieve()
     } catch (error) {

@@ -6,6 +6,7 @@ import type { Element, Stanza } from '#xmpp/stanza.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Accounts } from './accounts.ts'
 import type { Clock } from './clock.ts'
+import type { Config } from './config.ts'
 import type { Copy, Events, Guard, Listener, Point, Stamp } from './hooks.ts'
 import type { Log } from './log.ts'
 import type { OptionSpecs } from './options.ts'
@@ -24,8 +25,8 @@ export interface Module<Api = void, Options = {}> {
   readonly namespaces?: readonly string[]
   /** Those of them that a stream may ask before it has logged in. */
   readonly strangers?: readonly string[]
-  /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). */
-  readonly streamFeatures?: readonly Element[]
+  /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). Asked once, when an edge starts. */
+  readonly streamFeatures?: (server: ServerFacts, modules: readonly AnyModule[]) => readonly Element[]
   /** The same before the login. */
   readonly streamFeaturesBeforeLogin?: (server: ServerFacts) => readonly Element[]
   readonly options?: OptionSpecs<Options>
@@ -56,6 +57,7 @@ export interface ServerFacts {
 export interface App<Options = {}> {
   readonly options: Options
   readonly server: ServerFacts
+  readonly limits: Config['limits']
   /** The role this set-up is for. */
   readonly role: RoleName
   readonly clock: Clock
@@ -88,6 +90,8 @@ export interface App<Options = {}> {
   /** The API of another module, which is set up first. A cycle stops the start. */
   // biome-ignore lint/suspicious/noExplicitAny: the options of the other module are its own business
   need<Api>(module: Module<Api, any>): Api
+  /** As `need`, for a module of a role, which modules may not import; undefined where it is not loaded. */
+  needNamed<Api>(name: string): Api | undefined
 }
 
 /**

@@ -126,7 +126,7 @@ export class Owner {
     switch (envelope.kind) {
       case 'stanza': {
         const { point, account, origin, stanza } = envelope
-        if (point === 'outbound' && origin !== undefined) this.inOrder(account, () => this.#outbound(stanza, origin, done))
+        if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done)
         else this.receive(stanza, account, done)
         return
       }
@@ -150,14 +150,19 @@ export class Owner {
     for (const account of accounts) this.receive(stanza, account, one)
   }
 
-  #outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+  /** A stanza of one of our sessions. Its passage is made once: tried again, it is stored under the same archive id. */
+  #submit(stanza: Stanza, origin: Origin, done: () => void): void {
     const account = bareOf(stanza.from)
-    const durable = (): void => this.commit.after(account.bare, done)
+    const passage = this.#passage(account, stanza.to ?? account)
+    this.inOrder(account.bare, () => this.#outbound(stanza, origin, passage, done))
+  }
+
+  #outbound(stanza: Stanza, origin: Origin, passage: Passage, done: () => void): void | Promise<void> {
+    const durable = (): void => this.commit.after(passage.account.bare, done)
     return this.#pass(
       'outbound',
       stanza,
-      account,
-      stanza.to ?? account,
+      passage,
       (passed) => (passed === DROP ? durable() : this.part.outbound(passed, origin, durable)),
       (error) => {
         const refusal = errorOf(stanza, error)
@@ -169,34 +174,30 @@ export class Owner {
 
   /** A stanza for an account that this owner owns. */
   receive(stanza: Stanza, account: string, done: () => void = NOTHING): void {
-    this.inOrder(account, () => this.#inbound(stanza, parseJid(account), done))
+    const passage = this.#passage(parseJid(account), stanza.from)
+    this.inOrder(account, () => this.#inbound(stanza, passage, done))
   }
 
-  #inbound(stanza: Stanza, account: Jid, done: () => void): void | Promise<void> {
-    const passage = this.#passage(account, stanza.from)
-    const durable = (): void => this.commit.after(account.bare, done)
+  #inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void> {
+    const durable = (): void => this.commit.after(passage.account.bare, done)
     return this.#pass(
       'inbound',
       stanza,
-      account,
-      stanza.from,
+      passage,
       (passed) => (passed === DROP ? durable() : this.part.inbound(passed, passage, durable)),
       (error) => {
         this.bounce(stanza, error)
         durable()
       },
-      passage,
     )
   }
 
   #pass(
     point: Point,
     stanza: Stanza,
-    account: Jid,
-    peer: Jid,
+    passage: Passage,
     go: (passed: Stanza | typeof DROP) => void | Promise<void>,
     refuse: (error: StanzaError) => void,
-    passage: Passage = this.#passage(account, peer),
   ): void | Promise<void> {
     try {
       const passed = this.hooks.pass(point, stanza, passage)

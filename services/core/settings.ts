@@ -45,12 +45,6 @@ const LIMITS = {
     600_000,
   ),
   loginFailuresPerStream: whole(5, 'Failed logins before the stream ends (RFC 6120 §6.4.5).', 1, 100),
-  loginFailuresPerMinutePerAddress: whole(
-    60,
-    'Failed logins per minute from one IP address before its next ones are refused without a look; 0: no bound.',
-    0,
-    1_000_000,
-  ),
   registrationsPerHourPerAddress: whole(10, 'Accounts that one IP address may register in an hour; 0: no bound.', 0, 1_000_000),
   sessionsPerAccount: whole(
     100,
@@ -70,7 +64,6 @@ const LIMITS = {
     512 * KIB,
     256 * MIB,
   ),
-  bytesPerSecond: whole(0, 'Bytes per second that are read from one stream, with bursts of as much; 0: no bound.', 0, 1000 * MIB),
 }
 
 const SHAPE = {

@@ -1,5 +1,5 @@
 // Setting up the modules of a role: each once, in an order in which what one needs comes first.
-import { type AnyModule, type App, type Module } from './module.ts'
+import type { AnyModule, App, Module } from './module.ts'
 import type { Owner } from './owner.ts'
 
 /** The API of a module that is loaded. */
@@ -21,7 +21,7 @@ export function setUpModules(owner: Owner, modules: readonly AnyModule[]): ApiOf
       throw new Error(`modules need each other in a circle: ${[...underWay, module].map(({ name }) => name).join(' → ')}`)
     }
     underWay.push(module)
-    apis.set(module, module.setup(appOf(owner, module, modules, need)))
+    apis.set(module, module.setup(appOf(owner, module, modules, { need, needNamed })))
     underWay.pop()
     return apis.get(module)
   }
@@ -32,16 +32,22 @@ export function setUpModules(owner: Owner, modules: readonly AnyModule[]): ApiOf
     return setUp(loaded) as Api
   }
 
+  function needNamed<Api>(name: string): Api | undefined {
+    const loaded = modules.find((module) => module.name === name)
+    return loaded && (setUp(loaded) as Api)
+  }
+
   for (const module of modules) setUp(module)
   return (module) => apis.get(module)
 }
 
-function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], need: App['need']): App {
+function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], needs: Pick<App, 'need' | 'needNamed'>): App {
   const { hooks, store, process } = owner
   const { name } = module
   return {
     options: process.moduleOptions[name] ?? {},
     server: process.server,
+    limits: process.config.limits,
     role: owner.role,
     clock: process.clock,
     log: owner.log.child({ module: name }),
@@ -66,6 +72,6 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
       const fields = { condition, except }
       owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.end', fields })
     },
-    need,
+    ...needs,
   }
 }

@@ -152,6 +152,7 @@ export class Store {
   /** Deletes every row and journal of an account. Durable when it resolves. */
   async purge(account: string): Promise<void> {
     const keys = [accountKey(account), ...[...this.#journals].map((name) => journalKey(name, account))]
+    await new Promise<void>((resolve) => this.#commit.after(account, resolve)) // a row that is staged would outlive this
     for (const pk of keys) {
       const rows: string[] = []
       for await (const row of this.#table.query(pk)) rows.push(row.sk)

@@ -1,8 +1,10 @@
 // How values become bytes on the bus: a growing writer and a reader, used by core/envelope.ts alone.
 //
-// Integers are little-endian; a string is its length in bytes (u16, 0xffff for undefined) and UTF-8.
+// Integers are little-endian; a string is its length in bytes and UTF-8. The length is a u16: 0xffff for undefined, and
+// 0xfffe where the length follows as a u32 (an id or type may be as long as a stanza).
 
 const NONE = 0xffff
+const LONG = 0xfffe
 
 /** Appends values to one buffer that is used again after `take`. */
 export class Writer {
@@ -41,15 +43,19 @@ export class Writer {
     this.#at += 8
   }
 
-  /** At most 65 534 bytes of UTF-8; a longer one throws RangeError. */
   text(value: string | undefined): void {
     if (value === undefined) return this.u16(NONE)
     const bound = value.length * 3
+    if (bound >= LONG) return this.#longText(value)
     this.#room(2 + bound)
     const written = this.#buffer.write(value, this.#at + 2)
-    if (written >= NONE) throw new RangeError(`a text of ${written} bytes in an envelope`)
     this.#buffer.writeUInt16LE(written, this.#at)
     this.#at += 2 + written
+  }
+
+  #longText(value: string): void {
+    this.u16(LONG)
+    this.bytes(Buffer.from(value, 'utf8'))
   }
 
   /** Length (u32) and bytes. */
@@ -132,9 +138,10 @@ export class Reader {
   }
 
   optionalText(): string | undefined {
-    const length = this.u16()
-    if (length === NONE) return undefined
-    if (length === 0) return ''
+    const short = this.u16()
+    if (short === NONE) return undefined
+    if (short === 0) return ''
+    const length = short === LONG ? this.u32() : short
     const end = this.#end(length)
     const value = this.#buffer.toString('utf8', this.#at, end)
     this.#at = end

@@ -30,6 +30,6 @@ export function featuresAfterLogin(edge: Edge): readonly Element[] {
   return [
     el('bind', NS_BIND),
     el('session', NS_SESSION, {}, el('optional', NS_SESSION)), // RFC 3921 §3, for old clients
-    ...edge.modules.flatMap((module) => module.streamFeatures ?? []),
+    ...edge.modules.flatMap((module) => module.streamFeatures?.(edge.server, edge.modules) ?? []),
   ]
 }

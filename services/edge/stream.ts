@@ -18,13 +18,10 @@ import type { Connection, ConnectionEvents } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import type { Edge } from './main.ts'
-import { beginExchange, decodeSaslData, encodeSaslData, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
+import { beginExchange, decodeSaslData, encodeSaslData, refusalOf, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
 import { EdgeSession } from './session.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
-
-/** RFC 6120 §6.4.5: between two and five retries. */
-const LOGIN_TRIES_MAX = 5
 
 export class ClientStream implements ScanHandler, ConnectionEvents {
   readonly xmlns: string
@@ -171,8 +168,9 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     let step: Promise<SaslStep>
     if (element.name === 'auth') {
       const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
-      this.#exchange = beginExchange(attr(tree, 'mechanism'), this.#edge.saslServer(this.#domain, this.#connection.address), context)
-      if (this.#exchange === undefined) return this.#saslFailure('invalid-mechanism')
+      const mechanism = attr(tree, 'mechanism')
+      this.#exchange = beginExchange(mechanism, this.#edge.saslServer(this.#domain, this.#connection.address), context)
+      if (this.#exchange === undefined) return this.#saslFailure(refusalOf(mechanism, context))
       step = this.#exchange.start(data)
     } else if (element.name === 'response' && this.#exchange !== undefined) {
       step = this.#exchange.respond(data ?? new Uint8Array(0))
@@ -205,7 +203,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   #saslFailure(condition: string, text = ''): void {
     const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
     this.#write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
-    if (++this.#tries >= LOGIN_TRIES_MAX) throw new StreamError('policy-violation', 'too many failed logins')
+    if (++this.#tries >= this.#edge.limits.loginFailuresPerStream) throw new StreamError('policy-violation', 'too many failed logins')
   }
 
   /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */

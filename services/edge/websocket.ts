@@ -60,7 +60,6 @@ let tried = false
 function loadUws(log: Log): UwsLibrary | undefined {
   if (tried) return uws
   tried = true
-  if (process.env.ROOKERY_WEBSOCKET_DRIVER === 'ws') return undefined
   try {
     uws = createRequire(import.meta.url)('uWebSockets.js') as UwsLibrary
   } catch (error) {

@@ -110,7 +110,7 @@ export default defineModule<Rosters>({
   home: 'presence',
   xeps: [{ number: '0237', version: '1.3' }],
   namespaces: [NS_ROSTER],
-  streamFeatures: [
+  streamFeatures: () => [
     el('ver', 'urn:xmpp:features:rosterver'), // §2.6.1
     el('sub', 'urn:xmpp:features:pre-approval'), // §3.4.1
   ],

@@ -6,7 +6,6 @@ import { readStanza, writeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
 import type { Registry } from '#core/registry.ts'
-import { HashingBusy, PasswordError } from '#core/scram-keys.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
@@ -45,12 +44,12 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
     'session.bind': (account, request) => ordered(account, async () => (await bindSession(owner, sessions, parseJid(account), request)).full),
     'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
     'account.create': async (account, { password }) => {
-      await told(accounts.create(parseJid(account), password))
+      await accounts.create(parseJid(account), password)
       return null
     },
     'account.password': (account, { password }) =>
       ordered(account, async () => {
-        await told(accounts.setPassword(parseJid(account), password))
+        await accounts.setPassword(parseJid(account), password)
         await new Promise<void>((resolve) => owner.commit.after(account, resolve))
         return null
       }),
@@ -61,7 +60,9 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
       // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2).
       await accounts.remove(jid)
       await owner.hooks.emit('account.deleted', { account: jid })
-      for (const session of sessions.of(account)) owner.multicast.order(session, 'close', { condition: 'not-authorized', text: 'the account is gone' })
+      // In order: the iq that asks for it is answered first (§3.2: not-authorized, and every session ends).
+      const fields = { condition: 'not-authorized', text: 'the account is gone' }
+      owner.lanes.send('router', account, { kind: 'signal', account, name: 'session.end', fields })
       return null
     },
     'account.sessions': (account) => sessions.of(account).map(({ jid, available, priority }) => ({ jid: jid.full, available, priority })),
@@ -79,17 +80,6 @@ async function answerStranger(owner: Owner, iq: Stanza, address: string): Promis
     answer = errorOf(iq, asStanzaError(new StanzaError('resource-constraint', '', { type: 'wait' })))
   }
   return encodeStanza(answer ?? errorOf(iq, new StanzaError('bad-request'))!)
-}
-
-/** A password that cannot be used is the asker's fault, a full queue of key derivations passes. */
-async function told<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work
-  } catch (error) {
-    if (error instanceof PasswordError) throw new StanzaError('not-acceptable', error.message)
-    if (error instanceof HashingBusy) throw new StanzaError('resource-constraint', error.message, { type: 'wait' })
-    throw error
-  }
 }
 
 export function encodeStanza(stanza: Stanza): string {

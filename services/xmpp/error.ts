@@ -43,14 +43,17 @@ export class StanzaError extends Error {
   readonly text: string
   /** An application-specific condition (RFC 6120 §8.3.4). */
   readonly extra: Element | undefined
+  /** Whether the answer repeats what was refused (RFC 6120 §8.3.1): by default it does. */
+  readonly echo: boolean
 
-  constructor(condition: StanzaCondition, text = '', options: { type?: ErrorType; extra?: Element } = {}) {
+  constructor(condition: StanzaCondition, text = '', options: { type?: ErrorType; extra?: Element; echo?: boolean } = {}) {
     super(text === '' ? condition : `${condition}: ${text}`)
     this.name = 'StanzaError'
     this.condition = condition
     this.type = options.type ?? STANZA_CONDITIONS[condition]
     this.text = text
     this.extra = options.extra
+    this.echo = options.echo ?? true
   }
 }
 

@@ -1,0 +1,9 @@
+// The modules of this process: what the roles bring with them, and every file in services/modules.
+import { fileURLToPath } from 'node:url'
+import { findModules } from '#core/lifecycle.ts'
+import type { AnyModule } from '#core/module.ts'
+import { presenceModules } from '#presence/main.ts'
+
+export async function allModules(): Promise<AnyModule[]> {
+  return [...presenceModules, ...(await findModules(fileURLToPath(new URL('../modules/', import.meta.url))))]
+}
