@@ -30,6 +30,7 @@ export class Accounts {
   readonly #record: AccountRecord<AccountRow | null>
   readonly #clock: Clock
   readonly #iterations: number
+  readonly #sealed = new Set<string>()
 
   constructor(table: Table, store: Store, clock: Clock, iterations: number) {
     this.#table = table
@@ -39,12 +40,15 @@ export class Accounts {
     this.#iterations = iterations
   }
 
+  /** False also while the account is sealed. */
   exists(account: Jid): MaybePromise<boolean> {
+    if (this.isSealed(account)) return false
     return this.#record.read(account, (row) => row !== null)
   }
 
   /** The SCRAM keys as they are stored, or undefined where there is no such account. */
   credentials(account: Jid): MaybePromise<EncodedCredentials | undefined> {
+    if (this.isSealed(account)) return undefined
     return this.#record.read(account, (row) => row?.credentials)
   }
 
@@ -74,6 +78,23 @@ export class Accounts {
       if (row === null) throw new StanzaError('item-not-found', 'no such account')
       return { ...row, credentials }
     })
+  }
+
+  /**
+   * From now on this role takes the account for gone and does nothing in its name: it is being deleted. What would be
+   * written meanwhile would be there for the next one who takes the name.
+   */
+  seal(account: Jid): void {
+    this.#sealed.add(account.bare)
+  }
+
+  /** The account is deleted, or stays. */
+  unseal(account: Jid): void {
+    this.#sealed.delete(account.bare)
+  }
+
+  isSealed(account: Jid): boolean {
+    return this.#sealed.size > 0 && this.#sealed.has(account.bare)
   }
 
   /** Deletes the account and everything stored of it. Durable when it resolves. */

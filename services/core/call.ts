@@ -1,6 +1,7 @@
 // Questions that one role asks the owner of an account and that want an answer at once: credentials, a bind, an
 // account to make. Names and fields are JSON; a StanzaError thrown over there is thrown over here.
 import { BusTimeout, type Bus, NoResponders, type Subscription } from '#bus/bus.ts'
+import { TableUnavailable } from '#table/table.ts'
 import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import type { Log } from './log.ts'
 import type { Ownership, RoleName } from './ownership.ts'
@@ -57,6 +58,10 @@ export function answerCalls(bus: Bus, role: RoleName, process: string, handlers:
       return { told: await handler(question.account, question.fields) }
     } catch (error) {
       if (error instanceof StanzaError) return { condition: error.condition, type: error.type, text: error.text }
+      if (error instanceof TableUnavailable) {
+        log.warn('call.refused', { role, name, error })
+        return { condition: 'resource-constraint', type: 'wait', text: 'the storage is not reachable at the moment' }
+      }
       log.error('call.broke', { role, name, error })
       return { condition: 'internal-server-error', text: '' }
     }

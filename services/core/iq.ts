@@ -74,7 +74,7 @@ export class IqTable {
 }
 
 /** Runs the handler. Calls `answer` once with the result or the error. TableUnavailable rises. */
-export function runIq(table: IqTable, target: IqTarget, call: Omit<IqCall, 'payload'>, log: Log, answer: (stanza: Stanza) => void): void | Promise<void> {
+export function runIq(table: IqTable, target: IqTarget, call: Omit<IqCall, 'payload' | 'afterwards'>, log: Log, answer: (stanza: Stanza) => void): void | Promise<void> {
   const { iq } = call
   const refuse = (error: unknown): void => {
     if (error instanceof TableUnavailable) throw error
@@ -82,15 +82,23 @@ export function runIq(table: IqTable, target: IqTarget, call: Omit<IqCall, 'payl
     const refusal = errorOf(iq, asStanzaError(error))
     if (refusal !== undefined) answer(refusal)
   }
+  let behind: (() => void) | undefined
+  const afterwards = (task: () => void): void => {
+    behind = task
+  }
+  const result = (payload: Element | void): void => {
+    answer(resultOf(iq, payload))
+    behind?.()
+  }
   let returned: Element | void | Promise<Element | void>
   try {
     const { run } = table.find(iq.type, target, iq.child)
-    returned = run({ ...call, payload: payloadOf(iq) })
+    returned = run({ ...call, payload: payloadOf(iq), afterwards })
   } catch (error) {
     return refuse(error)
   }
-  if (returned instanceof Promise) return returned.then((payload) => answer(resultOf(iq, payload)), refuse)
-  answer(resultOf(iq, returned))
+  if (returned instanceof Promise) return returned.then(result, refuse)
+  result(returned)
 }
 
 function payloadOf(iq: Stanza): Element {

@@ -109,6 +109,8 @@ export interface IqCall {
   readonly session: Session | undefined
   /** The address the stream came from; '' where the asker is logged in. */
   readonly address: string
+  /** Runs behind the answer, in the same turn: for pushes that must not come before it. At most one task. */
+  readonly afterwards: (task: () => void) => void
 }
 
 /** Returns the result's payload, or nothing for an empty result. Throws a StanzaError to answer with an error. */

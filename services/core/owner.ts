@@ -6,6 +6,7 @@ import type { Subscription } from '#bus/bus.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza } from '#xmpp/stanza.ts'
+import { TableUnavailable } from '#table/table.ts'
 import { Accounts } from './accounts.ts'
 import { asStanzaError, errorOf } from './answer.ts'
 import { answerCalls, type CallHandlers, type Caller, openCaller } from './call.ts'
@@ -31,6 +32,8 @@ export interface RolePart {
   /** A stanza for one of our accounts, past the inbound hooks. */
   inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
   /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
+  /** A stanza for an account that does not exist (RFC 6121 §8.5.1); hooks run in nobody's name. */
+  nobody?(stanza: Stanza, account: Jid): void
   inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
   sessions(account: string): readonly Session[]
@@ -131,12 +134,27 @@ export class Owner {
         return
       }
       case 'signal': {
-        const { account, name, fields } = envelope
-        this.inOrder(account, () => this.part.signal(name, parseJid(account), fields, done))
+        const { name, fields } = envelope
+        const account = parseJid(envelope.account)
+        this.inOrder(account.bare, () => this.#signal(name, account, fields, done))
         return
       }
       case 'fanout':
         this.#receiveMany(envelope.stanza, envelope.accounts, done)
+    }
+  }
+
+  /** A signal that breaks is lost, but not its ack: its source would wait for ever. */
+  #signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
+    const broke = (error: unknown): void => {
+      if (error instanceof TableUnavailable) throw error
+      this.log.error('signal.broke', { name, error })
+      done()
+    }
+    try {
+      return this.part.signal(name, account, fields, done)?.catch(broke)
+    } catch (error) {
+      broke(error)
     }
   }
 
@@ -159,16 +177,21 @@ export class Owner {
 
   #outbound(stanza: Stanza, origin: Origin, passage: Passage, done: () => void): void | Promise<void> {
     const durable = (): void => this.commit.after(passage.account.bare, done)
+    const refuse = (error: StanzaError): void => {
+      try {
+        const refusal = errorOf(stanza, error)
+        if (refusal !== undefined) this.reply(refusal, origin)
+      } finally {
+        durable()
+      }
+    }
+    if (this.accounts.isSealed(passage.account)) return refuse(new StanzaError('not-allowed', 'the account is gone'))
     return this.#pass(
       'outbound',
       stanza,
       passage,
       (passed) => (passed === DROP ? durable() : this.part.outbound(passed, origin, durable)),
-      (error) => {
-        const refusal = errorOf(stanza, error)
-        if (refusal !== undefined) this.reply(refusal, origin)
-        durable()
-      },
+      refuse,
     )
   }
 
@@ -178,7 +201,25 @@ export class Owner {
     this.inOrder(account, () => this.#inbound(stanza, passage, done))
   }
 
+  /** Who has a session exists: his account costs no read, even where it is cached no more. */
   #inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void> {
+    const { account } = passage
+    const known = this.part.sessions(account.bare).length > 0 && !this.accounts.isSealed(account)
+    const exists = known || this.accounts.exists(account)
+    if (exists === true) return this.#passInbound(stanza, passage, done)
+    if (exists !== false) return exists.then((exists) => (exists ? this.#passInbound(stanza, passage, done) : this.#toNobody(stanza, account, done)))
+    this.#toNobody(stanza, account, done)
+  }
+
+  #toNobody(stanza: Stanza, account: Jid, done: () => void): void {
+    try {
+      this.part.nobody?.(stanza, account)
+    } finally {
+      done()
+    }
+  }
+
+  #passInbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void> {
     const durable = (): void => this.commit.after(passage.account.bare, done)
     return this.#pass(
       'inbound',
@@ -186,8 +227,11 @@ export class Owner {
       passage,
       (passed) => (passed === DROP ? durable() : this.part.inbound(passed, passage, durable)),
       (error) => {
-        this.bounce(stanza, error)
-        durable()
+        try {
+          this.bounce(stanza, error)
+        } finally {
+          durable()
+        }
       },
     )
   }
@@ -211,7 +255,7 @@ export class Owner {
 
   #refused(error: unknown, refuse: (error: StanzaError) => void): void {
     if (!(error instanceof StanzaError)) {
-      if ((error as Error).name === 'TableUnavailable') throw error
+      if (error instanceof TableUnavailable) throw error
       this.log.error('stanza.broke', { error })
     }
     refuse(asStanzaError(error))

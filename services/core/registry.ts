@@ -54,11 +54,9 @@ export class Registry {
     return undefined
   }
 
+  /** The latest of that resource: the end of one that was replaced may be heard of after the start of its successor. */
   byResource(account: string, resource: string): BoundSession | undefined {
-    const sessions = this.#accounts.get(account)
-    if (sessions === undefined) return undefined
-    for (const known of sessions) if (known.jid.resource === resource) return known
-    return undefined
+    return this.#accounts.get(account)?.findLast(({ jid }) => jid.resource === resource)
   }
 
   add(session: BoundSession): void {

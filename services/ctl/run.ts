@@ -25,6 +25,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const running = await startEmbedded(config, modules, log)
   for (const { name, host, port, driver } of running.edge.listeners) log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
   log.info('server.started', { version: VERSION, domains: config.domains, source: configured.source, tookMs: Math.round(performance.now() - startedAt) })
+  log.flush()
   if (configured.source === 'laptop' || process.stdout.isTTY) process.stdout.write(welcome(configured, running))
 
   const signal = await stopped

@@ -26,10 +26,17 @@ export function featuresBeforeLogin(edge: Edge, connection: Connection): readonl
   return features
 }
 
+/** The same for every stream of an edge. */
 export function featuresAfterLogin(edge: Edge): readonly Element[] {
-  return [
+  const known = afterLogin.get(edge)
+  if (known !== undefined) return known
+  const features = [
     el('bind', NS_BIND),
     el('session', NS_SESSION, {}, el('optional', NS_SESSION)), // RFC 3921 §3, for old clients
     ...edge.modules.flatMap((module) => module.streamFeatures?.(edge.server, edge.modules) ?? []),
   ]
+  afterLogin.set(edge, features)
+  return features
 }
+
+const afterLogin = new WeakMap<Edge, readonly Element[]>()

@@ -6,7 +6,7 @@ import { escapeAttribute, escapeText } from '#xmpp/xml.ts'
 export interface StreamHead {
   readonly id: string
   readonly from: string
-  /** The JID the client gave as `from`, once it is known to be his; '' leaves it out. */
+  /** The bare JID the client gave as `from` (RFC 6120 §4.7.2), or, once he has logged in, his; '' leaves it out. */
   readonly to: string
 }
 

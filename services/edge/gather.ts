@@ -6,6 +6,8 @@
 /** Flushes what was gathered. */
 export interface Flushable {
   flush(): void
+  /** A flush has thrown, which is our own bug: it must not keep the others from theirs. */
+  broke(error: unknown): void
 }
 
 let due: Flushable[] = []
@@ -23,7 +25,13 @@ function flushAll(): void {
   scheduled = false
   const now = due
   due = []
-  for (const connection of now) connection.flush()
+  for (const connection of now) {
+    try {
+      connection.flush()
+    } catch (error) {
+      connection.broke(error)
+    }
+  }
 }
 
 let scratch = Buffer.allocUnsafeSlow(256 * 1024)

@@ -20,7 +20,7 @@ import { type Jid, makeJid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { CertificatePair } from './certificate.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
+import type { OnConnection } from './connection.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
 import type { EdgeSession } from './session.ts'
 import { ClientStream } from './stream.ts'
@@ -42,7 +42,11 @@ export interface Edge {
   readonly scanLimits: ScanLimits
   readonly scanLimitsBeforeLogin: ScanLimits
   readonly sessions: Map<string, EdgeSession>
+  /** What came for sessions that are being bound: their owner knows them a moment before we do. */
+  readonly early: Map<string, Delivery[]>
   readonly streams: Set<ClientStream>
+  /** Sessions whose streams are gone and whose owners are still to be told. */
+  readonly leaving: Set<EdgeSession>
   /** The domain of ours that a stream header's `to` names, prepared; undefined where it is none. */
   domainOf(to: string): string | undefined
   saslServer(domain: string, address: string): SaslServer
@@ -54,6 +58,10 @@ export interface Edge {
 
 /** Streams closed in one turn when the edge stops, so that a large edge does not stall itself. */
 const CLOSED_PER_TURN = 500
+/** What the last stanzas of the streams that are closed may take to be handled. */
+const LEAVING_MS_MAX = 5_000
+/** Deliveries to a session that is being bound; what comes on top is lost, as if it had come before the bind. */
+const EARLY_MAX = 1_000
 
 export interface RunningEdge extends RunningRole {
   /** What it listens on, for the log and for people. */
@@ -71,49 +79,76 @@ export interface Listener {
 
 /** Opens the listeners last, when everything behind them answers. Throws Error that names a port which is taken. */
 export async function startEdge(process: Process, certificate: CertificatePair): Promise<RunningEdge> {
-  const edge = makeEdge(process)
-  const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
-  const sessions = process.metrics.gauge('edge_sessions', 'Sessions bound on this edge.')
-  const streams = process.metrics.gauge('edge_streams', 'Open streams on this edge, logged in or not.')
-  const timer = process.clock.setInterval(() => {
-    sessions.set(edge.sessions.size)
-    streams.set(edge.streams.size)
-  }, 1_000)
-
-  const onConnection = (connection: Connection): ConnectionEvents => {
-    const stream = new ClientStream(edge, connection)
-    edge.streams.add(stream)
-    return stream
-  }
+  const { config } = process
+  const { edge, onConnection, close } = openEdge(process)
   const listeners: Listener[] = []
   try {
-    for (const host of process.config.listen) {
-      listeners.push(...(await listenTcp(process.config, host, certificate, onConnection, edge.log)))
-      listeners.push(...(await listenWebSocket(process.config, host, certificate, onConnection, edge.log)))
+    for (const host of config.listen) {
+      listeners.push(...(await listenTcp(config, host, certificate, onConnection, edge.log)))
+      listeners.push(...(await listenWebSocket(config, host, certificate, onConnection, edge.log)))
     }
   } catch (error) {
-    await Promise.all(listeners.map((listener) => listener.close()))
+    await Promise.all([close(), ...listeners.map((listener) => listener.close())])
     throw error
   }
-
   return {
     name: 'edge',
     listeners,
-    /** RFC 6120 §4.9.3.22: streams end with system-shutdown, and their owners hear of it before this resolves. */
     async stop() {
-      const closing = listeners.map((listener) => listener.close())
+      const closing = listeners.map((listener) => listener.close()) // at once: nobody new comes in
+      await close()
+      await Promise.all(closing)
+    },
+  }
+}
+
+/** An edge without listeners. */
+export interface OpenEdge {
+  readonly edge: Edge
+  readonly onConnection: OnConnection
+  /** RFC 6120 §4.9.3.22: streams end with system-shutdown, and their owners hear of it before this resolves. */
+  close(): Promise<void>
+}
+
+export function openEdge(process: Process): OpenEdge {
+  const edge = makeEdge(process)
+  const { clock } = edge
+  const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
+  const sessions = process.metrics.gauge('edge_sessions', 'Sessions bound on this edge.')
+  const streams = process.metrics.gauge('edge_streams', 'Open streams on this edge, logged in or not.')
+  const timer = clock.setInterval(() => {
+    sessions.set(edge.sessions.size)
+    streams.set(edge.streams.size)
+  }, 1_000)
+  let closing = false
+
+  return {
+    edge,
+    onConnection(connection) {
+      const stream = new ClientStream(edge, connection)
+      edge.streams.add(stream)
+      if (closing) queueMicrotask(() => stream.fail(new StreamError('system-shutdown')))
+      return stream
+    },
+    async close() {
+      closing = true
       let closed = 0
       for (const stream of [...edge.streams]) {
         stream.fail(new StreamError('system-shutdown'))
-        if (++closed % CLOSED_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+        if (++closed % CLOSED_PER_TURN === 0) await turn()
       }
-      await Promise.all(closing)
-      await new Promise((resolve) => setImmediate(resolve))
-      process.clock.clearTimeout(timer)
+      const deadline = clock.monotonic() + LEAVING_MS_MAX
+      do await turn()
+      while (edge.leaving.size > 0 && clock.monotonic() < deadline)
+      clock.clearTimeout(timer)
       deliveries.close()
       edge.lanes.close()
     },
   }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 function makeEdge(process: Process): Edge {
@@ -127,7 +162,7 @@ function makeEdge(process: Process): Edge {
   const scan = { depth: limits.depth, attributes: limits.attributes, elements: limits.elements, namespaceBytes: limits.namespaceBytes }
   const byName = new Map(config.domains.map((domain) => [domain, domain]))
 
-  return {
+  const edge: Edge = {
     id: process.id,
     clock,
     log,
@@ -141,7 +176,9 @@ function makeEdge(process: Process): Edge {
     scanLimits: { ...scan, stanzaBytes: limits.stanzaBytes },
     scanLimitsBeforeLogin: { ...scan, stanzaBytes: limits.stanzaBytesBeforeLogin },
     sessions: new Map(),
+    early: new Map(),
     streams: new Set(),
+    leaving: new Set(),
     domainOf(to) {
       const known = byName.get(to)
       if (known !== undefined) return known
@@ -166,6 +203,9 @@ function makeEdge(process: Process): Edge {
         log.info('session.bound', { jid: full })
         return parseJid(full)
       } catch (error) {
+        // Where the answer is what failed, it may be bound there all the same.
+        const signal = { kind: 'signal', account: account.bare, name: 'session.closed', fields: { session, resource } } as const
+        edge.lanes.send('router', account.bare, signal)
         if (error instanceof StanzaError) return error
         throw error
       }
@@ -178,13 +218,26 @@ function makeEdge(process: Process): Edge {
     },
     countFailure: (condition) => failures.labels(condition).inc(),
   }
+  return edge
 }
 
+/** To the sockets, of whatever sessions it is for. */
 function deliver(edge: Edge, delivery: Delivery): void {
   if (delivery.kind === 'order') {
-    edge.sessions.get(delivery.session)?.obey(delivery.name, delivery.fields)
+    const session = edge.sessions.get(delivery.session)
+    if (session !== undefined) session.receive(delivery)
+    else keep(edge, delivery.session, delivery)
     return
   }
   const { sessions, stanza, to } = delivery
-  for (let i = 0; i < sessions.length; i++) edge.sessions.get(sessions[i]!)?.deliver(stanza, to)
+  for (let i = 0; i < sessions.length; i++) {
+    const session = edge.sessions.get(sessions[i]!)
+    if (session !== undefined) session.deliver(stanza, to)
+    else keep(edge, sessions[i]!, delivery)
+  }
+}
+
+function keep(edge: Edge, session: string, delivery: Delivery): void {
+  const early = edge.early.get(session)
+  if (early !== undefined && early.length < EARLY_MAX) early.push(delivery)
 }

@@ -4,7 +4,7 @@
 // the stanza waits here for the acks, and the stream is not read meanwhile: so order holds across homes
 // (RFC 6120 §10.1). It is not read either while too much of it is unacked.
 import { errorOf } from '#core/answer.ts'
-import type { Origin, ToMode } from '#core/envelope.ts'
+import type { Delivery, Origin, ToMode } from '#core/envelope.ts'
 import type { RoleName } from '#core/ownership.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
@@ -30,7 +30,12 @@ export class EdgeSession {
   #held: Stanza | undefined
   #heldFor: RoleName = 'router'
   #paused = false
+  /** The owner is behind, for this session as for all. */
+  #congested = false
   #closing = false
+  #routerTold = false
+  /** To be called when nothing is unacked. */
+  #whenSettled: (() => void) | undefined
   readonly #acked: () => void
 
   constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
@@ -52,7 +57,7 @@ export class EdgeSession {
     if (refused !== undefined) return this.#answer(element, refused)
     const stanza = this.#stanzaOf(element)
     if (stanza === undefined) return
-    if (element.name === 'iq' && element.child === LEGACY_SESSION && element.type === 'set') return this.#answerLegacySession(stanza)
+    if (stanza.child === LEGACY_SESSION && isForServer(stanza)) return this.#answerLegacySession(stanza)
     this.#submit(stanza, this.#homeFor(stanza))
   }
 
@@ -127,8 +132,12 @@ export class EdgeSession {
     const { lanes, limits } = this.#edge
     if (this.#unacked >= limits.inFlightPerSession) this.#pause()
     else if (lanes.congested(home, this.jid.bare)) {
+      this.#congested = true
       this.#pause()
-      lanes.onRelief(() => this.#relieve())
+      lanes.onRelief(() => {
+        this.#congested = false
+        this.#relieve()
+      })
     }
   }
 
@@ -142,12 +151,17 @@ export class EdgeSession {
 
   #onAck(): void {
     this.#unacked--
-    if (this.#held !== undefined) {
-      if (this.#unacked > 0) return
-      const held = this.#held
-      this.#held = undefined
-      this.#send(held, this.#heldFor)
-      if (this.#closing) this.#tellClosed()
+    if (this.#unacked === 0) {
+      if (this.#held !== undefined) {
+        const held = this.#held
+        this.#held = undefined
+        this.#send(held, this.#heldFor)
+        if (this.#closing) this.#tellOwners()
+      } else if (this.#closing) {
+        this.#tellOwners()
+      } else if (this.#whenSettled !== undefined) {
+        this.#whenSettled()
+      }
     }
     this.#relieve()
   }
@@ -159,7 +173,7 @@ export class EdgeSession {
   }
 
   #relieve(): void {
-    if (!this.#paused || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2) return
+    if (!this.#paused || this.#congested || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2) return
     this.#paused = false
     this.#stream.resume()
   }
@@ -170,8 +184,10 @@ export class EdgeSession {
     this.#stream.deliver(rootTag(stanza, address, this.#stream.xmlns), stanza)
   }
 
-  /** An owner's order, in order with what is delivered. */
-  obey(name: string, fields: Readonly<Record<string, unknown>>): void {
+  /** Anything that came for this session, in order. */
+  receive(delivery: Delivery): void {
+    if (delivery.kind === 'stanza') return this.deliver(delivery.stanza, delivery.to)
+    const { name, fields } = delivery
     if (name === 'close') {
       this.#stream.fail(new StreamError(fields.condition as StreamError['condition'], typeof fields.text === 'string' ? fields.text : ''))
     } else if (name === 'flag') {
@@ -179,22 +195,42 @@ export class EdgeSession {
     }
   }
 
+  /** Calls back once everything the client has sent is handled, and so answered; at once where it is. */
+  settle(then: () => void): void {
+    if (this.#unacked === 0 && this.#held === undefined) then()
+    else this.#whenSettled = then
+  }
+
   /** The stream is gone: the owners hear of it after the client's last stanza. */
   closed(): void {
     if (this.#closing) return
     this.#closing = true
-    if (this.#held === undefined) this.#tellClosed()
+    this.#edge.leaving.add(this)
+    if (this.#held === undefined) this.#tellOwners()
   }
 
-  #tellClosed(): void {
+  /**
+   * On the lane of the client's last stanza it comes behind it. The router hears of it at once, since what is still sent
+   * to this session is lost; presence only when all is acked, so that contacts see the last message before `unavailable`.
+   */
+  #tellOwners(): void {
     const account = this.jid.bare
     const signal = { kind: 'signal', account, name: 'session.closed', fields: { session: this.id, resource: this.jid.resource } } as const
+    if (!this.#routerTold) this.#edge.lanes.send('router', account, signal)
+    this.#routerTold = true
+    if (this.#known && this.#home === 'router' && this.#unacked > 0) return
     if (this.#known) this.#edge.lanes.send('presence', account, signal)
-    this.#edge.lanes.send('router', account, signal)
+    this.#known = false
+    this.#edge.leaving.delete(this)
   }
 }
 
 const LEGACY_SESSION = `{${NS_SESSION}}session`
+
+/** To the client's own server: without `to`, or to the host (RFC 6120 §10.3.3, §10.5). */
+function isForServer({ name, type, to }: Stanza): boolean {
+  return name === 'iq' && type === 'set' && (to === undefined || (to.local === '' && to.resource === ''))
+}
 
 function isStanzaName(name: string): name is StanzaName {
   return name === 'message' || name === 'presence' || name === 'iq'

@@ -14,11 +14,12 @@ import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf 
 import { escapeText, serialise } from '#xmpp/xml.ts'
 import { errorOf } from '#core/answer.ts'
 import type { Timer } from '#core/clock.ts'
+import type { Delivery } from '#core/envelope.ts'
 import type { Connection, ConnectionEvents } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import type { Edge } from './main.ts'
-import { beginExchange, decodeSaslData, encodeSaslData, refusalOf, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
+import { beginExchange, decodeSaslData, encodeSaslData, refusalOf, type SaslCondition, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
 import { EdgeSession } from './session.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
@@ -82,10 +83,12 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     if (to === '') throw new StreamError('improper-addressing', 'the stream header has no to') // §4.9.3.7
     this.#domain = this.#edge.domainOf(to) ?? ''
     if (this.#domain === '') throw new StreamError('host-unknown', 'this server does not serve that domain') // §4.9.3.6
-    if (!/^[1-9][0-9]{0,3}\.[0-9]{1,4}$/.test(version)) throw new StreamError('unsupported-version', 'version 1.0 is spoken here') // §4.9.3.25
-    this.lang = lang
-    const known = this.#account !== undefined && from !== '' && from === this.#account.bare ? from : ''
-    this.#sendHeader(known)
+    if (!VERSION.test(version)) throw new StreamError('unsupported-version', 'version 1.0 is spoken here') // §4.9.3.25
+    if (this.#account !== undefined && this.#account.domain !== this.#domain) {
+      throw new StreamError('not-authorized', 'the login was for another domain') // §4.9.3.12
+    }
+    this.lang = lang.length <= LANG_LENGTH_MAX ? lang : ''
+    this.#sendHeader(from === '' ? '' : (this.#account?.bare ?? bareOrNothing(from))) // §4.7.2
     if (this.#account === undefined) {
       this.#state = 'negotiating'
       this.#write(this.#framing.features(serialise(featuresBeforeLogin(this.#edge, this.#connection), NS_CLIENT)))
@@ -119,10 +122,17 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#open(attr(open, 'to'), attr(open, 'from'), attr(open, 'version'), attr(open, 'xml:lang'), NS_CLIENT)
   }
 
+  /** RFC 6120 §4.4: what the client has asked is answered first. Nothing more of his is read. */
   streamEnd(): void {
+    this.#scanner.stop()
+    if (this.#session === undefined) this.#end()
+    else this.#session.settle(() => this.#end())
+  }
+
+  #end(): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
-    this.#write(this.#framing.close()) // RFC 6120 §4.4
+    this.#write(this.#framing.close())
     this.#finish()
     this.#connection.end()
   }
@@ -132,10 +142,14 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   #negotiate(element: ScannedElement): void {
     if (element.ns === NS_TLS && element.name === 'starttls') return this.#startTls()
     if (element.ns === NS_SASL) return this.#sasl(element)
-    if (element.ns === NS_CLIENT && element.name === 'iq' && mayLogIn(this.#edge, this.#connection) && this.#edge.homes.forStrangers(element.child)) {
-      return this.#ask(element)
-    }
+    if (element.ns === NS_CLIENT && element.name === 'iq' && this.#mayAsk(element)) return this.#ask(element)
     throw new StreamError('not-authorized', 'log in first') // RFC 6120 §4.9.3.12
+  }
+
+  /** To the host, by whoever might log in. */
+  #mayAsk({ to = '', child }: ScannedElement): boolean {
+    const edge = this.#edge
+    return mayLogIn(edge, this.#connection) && edge.homes.forStrangers(child) && (to === '' || edge.domainOf(to) === this.#domain)
   }
 
   #startTls(): void {
@@ -152,41 +166,37 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   #sasl(element: ScannedElement): void {
     if (!mayLogIn(this.#edge, this.#connection)) return this.#saslFailure('encryption-required')
-    if (element.name === 'abort') {
-      this.#exchange = undefined
-      return this.#saslFailure('aborted')
-    }
+    if (element.name === 'abort') return this.#saslFailure('aborted') // §6.4.4
+    const began = this.#exchange !== undefined
+    if (began ? element.name !== 'response' : element.name !== 'auth') return this.#saslFailure('malformed-request', 'out of order')
     const tree = element.element()
     let data: Uint8Array | undefined
     try {
       const text = textOf(tree).trim()
       data = text === '' && element.name === 'auth' ? undefined : text === '' ? new Uint8Array(0) : decodeSaslData(text)
     } catch (error) {
-      this.#exchange = undefined
       return this.#saslFailure(error instanceof SaslError ? error.condition : 'incorrect-encoding')
     }
     let step: Promise<SaslStep>
-    if (element.name === 'auth') {
+    if (this.#exchange !== undefined) {
+      step = this.#exchange.respond(data ?? new Uint8Array(0))
+    } else {
       const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
       const mechanism = attr(tree, 'mechanism')
       this.#exchange = beginExchange(mechanism, this.#edge.saslServer(this.#domain, this.#connection.address), context)
       if (this.#exchange === undefined) return this.#saslFailure(refusalOf(mechanism, context))
       step = this.#exchange.start(data)
-    } else if (element.name === 'response' && this.#exchange !== undefined) {
-      step = this.#exchange.respond(data ?? new Uint8Array(0))
-    } else {
-      return this.#saslFailure('malformed-request')
     }
     this.#wait(step, (step) => this.#saslStep(step))
   }
 
   #saslStep(step: SaslStep): void {
+    if (this.#state === 'closed') return
     switch (step.kind) {
       case 'challenge':
         this.#write(`<challenge xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</challenge>`)
         return
       case 'failure':
-        this.#exchange = undefined
         return this.#saslFailure(step.condition ?? 'not-authorized', step.text)
       case 'success':
         this.#exchange = undefined
@@ -200,7 +210,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   }
 
   /** RFC 6120 §6.4.5: the client may try again, a few times. */
-  #saslFailure(condition: string, text = ''): void {
+  #saslFailure(condition: SaslCondition, text = ''): void {
+    this.#exchange = undefined
     const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
     this.#write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
     if (++this.#tries >= this.#edge.limits.loginFailuresPerStream) throw new StreamError('policy-violation', 'too many failed logins')
@@ -211,7 +222,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     const { id, type, lang, child, payload } = element
     const host = parseJid(this.#domain)
     const iq = stanzaOfBytes('iq', NO_JID, host, id, type, lang, child, Buffer.from(payload))
-    if (element.childCount !== 1 || (type !== 'get' && type !== 'set')) return this.#answer(errorOf(iq, new StanzaError('bad-request')))
+    if (element.childCount !== 1 || id === '' || (type !== 'get' && type !== 'set')) return this.#answer(errorOf(iq, new StanzaError('bad-request')))
     this.#wait(this.#edge.askAsStranger(iq, this.#connection.address), (answer) => this.#answer(answer))
   }
 
@@ -223,24 +234,30 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       throw new StreamError('not-authorized', 'bind a resource first') // RFC 6120 §7.1
     }
     const { id } = element
+    const refuse = (error: StanzaError): void => this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), error))
+    if (id === '') return refuse(new StanzaError('bad-request', 'an iq has an id')) // §8.1.3
     const bind = element.element().children.find((child) => typeof child !== 'string')
     const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
     let resource = ''
     try {
       if (asked !== undefined && textOf(asked) !== '') resource = prepareResource(textOf(asked))
     } catch (error) {
-      const iq = stanza('iq', withResource(account, 'x'), { id, type: 'set' })
-      return this.#answer(errorOf(iq, new StanzaError('bad-request', (error as Error).message))) // §7.7.2.1
+      return refuse(new StanzaError('bad-request', (error as Error).message)) // §7.7.2.1
     }
     const session = randomId(12)
-    this.#wait(this.#edge.bind(account, session, resource), (bound) => {
-      if (bound instanceof StanzaError) return this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), bound))
+    const early: Delivery[] = []
+    this.#edge.early.set(session, early)
+    const binding = this.#edge.bind(account, session, resource).finally(() => this.#edge.early.delete(session))
+    this.#wait(binding, (bound) => {
+      if (bound instanceof StanzaError) return refuse(bound)
+      this.#session = new EdgeSession(session, bound, this.#edge, this)
+      if (this.#state === 'closed') return this.#session.closed() // the client did not wait for it
       this.#edge.clock.clearTimeout(this.#loginTimer)
       this.#loginTimer = undefined
-      this.#session = new EdgeSession(session, bound, this.#edge, this)
       this.#edge.sessions.set(session, this.#session)
       this.#state = 'bound'
       this.#answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
+      for (const delivery of early) this.#session.receive(delivery)
     })
   }
 
@@ -272,6 +289,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     else connection.write(`${tag}>`, payload, CLOSING[name])
     if (connection.unsentBytes > this.#edge.limits.writeBufferBytes) {
       this.#edge.log.warn('stream.slow_reader', { jid: this.#session?.jid.full, unsentBytes: connection.unsentBytes })
+      this.#edge.countFailure('resource-constraint')
       this.#finish() // it does not read what it is sent, so it would not read the reason either
       connection.destroy()
     }
@@ -295,12 +313,12 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   resume(): void {
     if (--this.#pauses > 0 || this.#state === 'closed') return
-    this.#connection.resume()
     try {
       this.#scanner.resume()
     } catch (error) {
       this.#broke(error)
     }
+    if (this.#pauses === 0 && this.state !== 'closed') this.#connection.resume() // not before all that came is taken
   }
 
   #broke(error: unknown): void {
@@ -330,6 +348,19 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       this.#session.closed()
     }
     this.#edge.streams.delete(this)
+  }
+}
+
+/** RFC 6120 §4.7.5: leading zeros are ignored, and 0.9 is what there was before. */
+const VERSION = /^0*[1-9][0-9]*\.[0-9]+$/
+/** RFC 5646 §4.4.1 asks for room for 35; what is longer would be repeated on every stanza, and is left out. */
+const LANG_LENGTH_MAX = 64
+
+function bareOrNothing(from: string): string {
+  try {
+    return parseJid(from).bare
+  } catch {
+    return ''
   }
 }
 

@@ -14,28 +14,25 @@ const CLOSE_TIMEOUT_MS = 5_000
 /** A dead peer is noticed by TCP itself, without traffic of ours. */
 const KEEPALIVE_MS = 60_000
 const BACKLOG = 4096
+/** With more, what is gathered is written before the turn ends: a big answer is not yet a slow reader. */
+const GATHERED_BYTES_MAX = 256 * 1024
 
 /** Listens on the plain and the TLS port of `config.c2s`, as far as they are on. */
 export async function listenTcp(config: Config, host: string, certificate: CertificatePair, onConnection: OnConnection, log: Log): Promise<Listener[]> {
   const { port, tlsPort } = config.c2s
-  const secure = tlsContextOptions(certificate)
-  const context = tls.createSecureContext(secure)
+  const context = tls.createSecureContext(tlsContextOptions(certificate))
+  const serve = (accept: (socket: net.Socket) => TcpConnection) =>
+    net.createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
+      const connection = accept(socket)
+      connection.events = onConnection(connection)
+    })
   const listeners: Listener[] = []
-  if (port !== 'off') {
-    const server = net.createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
-      accept(socket, context, onConnection, log)
-    })
-    listeners.push(await open(server, 'c2s', host, port))
-  }
-  if (tlsPort !== 'off') {
-    const ALPNCallback = ({ protocols }: { protocols: string[] }) => chooseAlpn(protocols)
-    const server = tls.createServer({ ...secure, ALPNCallback, handshakeTimeout: config.limits.loginTimeoutMs }, (socket) => {
-      socket.setNoDelay(true)
-      socket.setKeepAlive(true, KEEPALIVE_MS)
-      accept(socket, undefined, onConnection, log)
-    })
-    server.on('tlsClientError', (error) => log.debug('tls.failed', { error: error.message }))
-    listeners.push(await open(server, 'c2s (TLS)', host, tlsPort))
+  try {
+    if (port !== 'off') listeners.push(await open(serve((socket) => new TcpConnection(socket, context, false, log)), 'c2s', host, port))
+    if (tlsPort !== 'off') listeners.push(await open(serve((socket) => new TcpConnection(socket, context, true, log)), 'c2s (TLS)', host, tlsPort))
+  } catch (error) {
+    await Promise.all(listeners.map((listener) => listener.close()))
+    throw error
   }
   return listeners
 }
@@ -50,55 +47,77 @@ function open(server: net.Server, name: Listener['name'], host: string, port: nu
   })
 }
 
-function accept(socket: net.Socket, context: tls.SecureContext | undefined, onConnection: OnConnection, log: Log): void {
-  const connection = new TcpConnection(socket, context, log)
-  connection.events = onConnection(connection)
-}
-
 class TcpConnection implements Connection, Flushable {
   readonly framing = 'stream'
   readonly address: string
   readonly loopback: boolean
-  encrypted: boolean
+  encrypted = false
   events!: ConnectionEvents
   #socket: net.Socket
-  readonly #context: tls.SecureContext | undefined
+  readonly #context: tls.SecureContext
   readonly #log: Log
   #pieces: (string | Uint8Array)[] = []
   #gatheredBytes = 0
   #gone = false
+  #lingering: NodeJS.Timeout | undefined
   readonly #onData = (bytes: Uint8Array): void => this.events.data(bytes)
-  readonly #onGone = (): void => {
-    if (this.#gone) return
-    this.#gone = true
-    this.events.closed()
+  readonly #onError = (error: Error): void => {
+    this.#log.debug('connection.failed', { address: this.address, error: error.message })
+    this.destroy()
+  }
+  readonly #onEnd = (): void => {
+    this.#leave()
+    this.#linger()
+  }
+  readonly #onClose = (): void => {
+    clearTimeout(this.#lingering)
+    this.#pieces = []
+    this.#leave()
   }
 
-  constructor(socket: net.Socket, context: tls.SecureContext | undefined, log: Log) {
+  /** `direct`: TLS from the first byte (XEP-0368). The login timeout of the stream is the handshake's, too. */
+  constructor(socket: net.Socket, context: tls.SecureContext, direct: boolean, log: Log) {
     this.#socket = socket
     this.#context = context
     this.#log = log
     this.address = socket.remoteAddress ?? ''
     this.loopback = isLoopback(this.address)
-    this.encrypted = socket instanceof tls.TLSSocket
-    this.#attach(socket)
+    socket.on('close', this.#onClose)
+    socket.on('error', this.#onError)
+    if (direct) this.#secure(({ protocols }) => chooseAlpn(protocols))
+    else this.#read(socket)
   }
 
-  #attach(socket: net.Socket): void {
+  #read(socket: net.Socket): void {
     socket.on('data', this.#onData)
-    socket.on('close', this.#onGone)
-    socket.on('error', (error) => {
-      this.#log.debug('connection.failed', { address: this.address, error: error.message })
-      socket.destroy()
-    })
-    socket.on('end', () => {
-      this.#onGone()
-      socket.end()
-    })
+    socket.on('end', this.#onEnd)
+  }
+
+  #leave(): void {
+    if (this.#gone) return
+    this.#gone = true
+    this.events.closed()
+  }
+
+  /** What was written is sent; a peer that does not take it, or does not close, is cut off. */
+  #linger(): void {
+    this.#socket.end()
+    this.#lingering ??= setTimeout(() => this.destroy(), CLOSE_TIMEOUT_MS)
+    this.#socket.resume() // what still comes is read and dropped, so that the close is seen
+  }
+
+  #secure(ALPNCallback?: tls.TLSSocketOptions['ALPNCallback']): void {
+    this.encrypted = true
+    const options = { isServer: true, secureContext: this.#context, ...(ALPNCallback && { ALPNCallback }) }
+    const secure = new tls.TLSSocket(this.#socket, options)
+    this.#socket = secure
+    secure.on('close', this.#onClose)
+    secure.on('error', this.#onError)
+    this.#read(secure)
   }
 
   get canStartTls(): boolean {
-    return !this.encrypted && this.#context !== undefined
+    return !this.encrypted
   }
 
   get unsentBytes(): number {
@@ -106,12 +125,14 @@ class TcpConnection implements Connection, Flushable {
   }
 
   write(head: string, body?: Uint8Array, tail?: string): void {
+    if (this.#gone) return
     if (this.#pieces.length === 0) flushAtTurnEnd(this)
     this.#pieces.push(head)
     this.#gatheredBytes += head.length
     if (body === undefined) return
     this.#pieces.push(body, tail!)
     this.#gatheredBytes += body.length
+    if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()
   }
 
   flush(): void {
@@ -122,15 +143,16 @@ class TcpConnection implements Connection, Flushable {
     if (this.#socket.writable) this.#socket.write(pieces.length === 1 && typeof pieces[0] === 'string' ? pieces[0] : join(pieces))
   }
 
+  broke(error: unknown): void {
+    this.#log.error('connection.broke', { address: this.address, error })
+    this.destroy()
+  }
+
   startTls(): void {
     this.flush()
-    const plain = this.#socket
-    plain.removeListener('data', this.#onData)
-    plain.removeAllListeners('end')
-    this.encrypted = true
-    const secure = new tls.TLSSocket(plain, { isServer: true, secureContext: this.#context! })
-    this.#socket = secure
-    this.#attach(secure)
+    this.#socket.removeListener('data', this.#onData)
+    this.#socket.removeListener('end', this.#onEnd)
+    this.#secure()
   }
 
   pause(): void {
@@ -142,12 +164,9 @@ class TcpConnection implements Connection, Flushable {
   }
 
   end(): void {
+    if (this.#gone) return
     this.flush()
-    this.#socket.end()
-    const { destroy } = this
-    const timer = setTimeout(destroy.bind(this), CLOSE_TIMEOUT_MS)
-    this.#socket.once('close', () => clearTimeout(timer))
-    this.#socket.resume() // what still comes is read and dropped, so that the close is seen
+    this.#linger()
   }
 
   destroy(): void {

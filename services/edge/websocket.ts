@@ -3,12 +3,12 @@
 // uWebSockets.js is a native library that needs glibc 2.38 (Debian 13, Ubuntu 24.04) on Linux; everywhere else `ws`
 // takes over and the log says so. Both get the same checks: the path, the subprotocol `xmpp`, and the size of a frame.
 import { createRequire } from 'node:module'
-import { BlockList, isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { TemplatedApp } from 'uWebSockets.js'
 import type { Config } from '#core/config.ts'
 import type { Log } from '#core/log.ts'
 import type { CertificatePair } from './certificate.ts'
-import type { OnConnection } from './connection.ts'
+import { isLoopback, type OnConnection } from './connection.ts'
 import type { Listener } from './main.ts'
 import { listenUws } from './websocket-uws.ts'
 import { listenWs } from './websocket-ws.ts'
@@ -22,12 +22,18 @@ export interface WebSocketOptions {
   readonly port: number
   readonly path: string
   readonly tls: CertificatePair | undefined
-  /** Whether a peer's X-Forwarded headers are believed. */
-  trusts(address: string): boolean
+  /** Who is at the other end, from the address of the connection and the headers of its request. */
+  clientOf(peer: string, header: (name: string) => string): WebSocketClient
   readonly frameBytesMax: number
   /** Unsent bytes of one connection before its stream ends: the driver's own buffer must hold as much. */
   readonly unsentBytesMax: number
   readonly onConnection: OnConnection
+}
+
+export interface WebSocketClient {
+  readonly address: string
+  readonly loopback: boolean
+  readonly encrypted: boolean
 }
 
 /** RFC 7395 §3.1. */
@@ -35,6 +41,24 @@ export const SUBPROTOCOL = 'xmpp'
 /** Pings keep proxies from closing idle connections, and tell a dead peer from a silent one. */
 export const PING_INTERVAL_S = 30
 export const IDLE_TIMEOUT_S = 120
+/** RFC 6455 §7.4.1. */
+export const CLOSE = { normal: 1000, unsupportedData: 1003 } as const
+/** RFC 7395 §3.3: text, and nothing else. */
+export const TEXT_ONLY = 'XMPP is text (RFC 7395)'
+/** A client that does not answer a close is cut off after this. */
+export const CLOSE_TIMEOUT_MS = 5_000
+
+/** What a request that cannot be upgraded is answered with. */
+export const REFUSED = {
+  path: ['404 Not Found', 'there is nothing here\n'],
+  upgrade: ['426 Upgrade Required', 'this port speaks XMPP over WebSocket (RFC 7395)\n'],
+  subprotocol: ['400 Bad Request', 'the subprotocol xmpp is spoken here (RFC 7395)\n'],
+} as const
+
+/** RFC 6455 §4.1: the client's list of subprotocols. */
+export function offersXmpp(protocols: string): boolean {
+  return protocols.split(',').some((protocol) => protocol.trim() === SUBPROTOCOL)
+}
 
 export async function listenWebSocket(config: Config, host: string, certificate: CertificatePair, onConnection: OnConnection, log: Log): Promise<Listener[]> {
   const { port, path, tls } = config.websocket
@@ -44,13 +68,13 @@ export async function listenWebSocket(config: Config, host: string, certificate:
     port,
     path,
     tls: tls ? certificate : undefined,
-    trusts: trustOf(config.trustedProxies),
+    clientOf: clientFinder(trustOf(config.trustedProxies), tls),
     frameBytesMax: config.limits.stanzaBytes + 1024,
     unsentBytesMax: config.limits.writeBufferBytes,
     onConnection,
   }
   const library = loadUws(log)
-  return [library === undefined ? await listenWs(options, log) : await listenUws(library, options)]
+  return [library === undefined ? await listenWs(options, log) : await listenUws(library, options, log)]
 }
 
 let uws: UwsLibrary | undefined
@@ -67,6 +91,23 @@ function loadUws(log: Log): UwsLibrary | undefined {
     log.warn('websocket.fallback', { driver: 'ws', reason, help: 'uWebSockets.js needs glibc 2.38 or later (Debian 13, Ubuntu 24.04); WebSockets work, at a higher cost' })
   }
   return uws
+}
+
+/**
+ * A trusted proxy says who its client is and whether he came by TLS; of anyone else these headers are not believed. But
+ * whoever sends them from this machine is a proxy that forwards others: its clients are not taken for local ones.
+ */
+function clientFinder(trusts: (address: string) => boolean, tls: boolean): WebSocketOptions['clientOf'] {
+  return (peer, header) => {
+    const forwarded = header('x-forwarded-for')
+    if (!trusts(peer)) return { address: peer, loopback: isLoopback(peer) && forwarded === '' && header('forwarded') === '', encrypted: tls }
+    // Every proxy adds whom it heard: the last one that is no proxy of ours is the client.
+    const chain = forwarded.split(',').map((address) => address.trim())
+    const client = chain.findLast((address) => isIP(address) !== 0 && !trusts(address))
+    const scheme = header('x-forwarded-proto').trim().toLowerCase()
+    const encrypted = tls || scheme === 'https' || scheme === 'wss'
+    return { address: client ?? peer, loopback: client !== undefined && isLoopback(client), encrypted }
+  }
 }
 
 /** Addresses and networks of `trustedProxies`, checked when the configuration was loaded. */

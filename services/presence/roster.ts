@@ -2,11 +2,11 @@
 //
 // The presence owner of an account is the only writer of its roster: roster sets arrive here as iqs, subscription
 // stanzas through subscribing.ts, and both end in `change`, which stores, counts the version and pushes.
-import { type App, defineModule, type Session } from '#core/module.ts'
+import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
 import type { AccountMap, AccountRecord, MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
-import { type Jid, parseJid } from '#xmpp/jid.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { type Element, el, stanza } from '#xmpp/stanza.ts'
 import {
@@ -57,9 +57,11 @@ export class Rosters {
 
   /**
    * Stores what became of a contact; `after` undefined deletes it. With `push`, a new version, and every interested
-   * session is told once it is durable. Throws resource-constraint where there is no room for one more.
+   * session is told once it is durable. Throws resource-constraint where there is no room for one more, and
+   * not-allowed where the account is gone: a later one of that name must not find contacts.
    */
   async change(account: Jid, jid: string, after: RosterItem | undefined, push: boolean): Promise<void> {
+    if (!(await this.#app.accounts.exists(account))) throw new StanzaError('not-allowed', 'the account is gone')
     await this.read(account, (items) => demandRoom(items, items.get(jid), after))
     if (push) {
       const changed = await this.#versions.update(account, (before) => nextVersion(before ?? firstVersion(randomId(6)), jid))
@@ -75,17 +77,17 @@ export class Rosters {
   }
 
   #pushTo(session: Session, query: Element): void {
-    this.#app.push(session, stanza('iq', session.jid.resource === '' ? session.jid : parseJid(session.jid.bare), { to: session.jid, id: randomId(6), type: 'set' }, query))
+    this.#app.push(session, stanza('iq', bareOf(session.jid), { to: session.jid, id: randomId(6), type: 'set' }, query))
   }
 
   /** §2.2, §2.6.3: the roster, or that the client has it, or what has changed since. */
-  async get(account: Jid, session: Session | undefined, ver: string | undefined): Promise<Element | void> {
+  async get({ account, session, payload, afterwards }: IqCall): Promise<Element | void> {
     const version = await this.#versions.read(account, (version) => version ?? firstVersion('0'))
-    const answer = await this.read(account, (items) => answerFor(ver, version, items))
+    const answer = await this.read(account, (items) => answerFor(payload.attrs.ver, version, items))
     session?.set(INTERESTED)
     if (answer.kind === 'full') return answer.query
     if (answer.kind === 'changes' && session !== undefined) {
-      queueMicrotask(() => answer.pushes.forEach((push) => this.#pushTo(session, push))) // behind the empty result
+      afterwards(() => answer.pushes.forEach((push) => this.#pushTo(session, push)))
     }
   }
 
@@ -117,7 +119,7 @@ export default defineModule<Rosters>({
 
   setup(app) {
     const rosters = new Rosters(app as App)
-    app.iq('get', NS_ROSTER, 'query', 'self', ({ account, session, payload }) => rosters.get(account, session, payload.attrs.ver))
+    app.iq('get', NS_ROSTER, 'query', 'self', (call) => rosters.get(call))
     app.iq('set', NS_ROSTER, 'query', 'self', async ({ account, payload }) => rosters.set(account, payload))
     // §2.1.5: a roster is nobody else's business.
     for (const type of ['get', 'set'] as const) {

@@ -42,7 +42,8 @@ export class Namespaces {
     for (let k = 0; k < tag.attributes; k++) {
       const colon = colons[k]!
       if (colon < 0) {
-        if (bytes[nameStarts[k]!] === 0x78 && spells(bytes, nameStarts[k]!, nameEnds[k]!, 'xmlns')) this.defaultNs = this.#declared(bytes, k, namespaceBytesMax)
+        if (bytes[nameStarts[k]!] === 0x78 && spells(bytes, nameStarts[k]!, nameEnds[k]!, 'xmlns'))
+          this.defaultNs = this.#declared(bytes, k, namespaceBytesMax)
       } else if (spells(bytes, nameStarts[k]!, colon, 'xmlns')) this.#declare(bytes, k, level, namespaceBytesMax)
       else if (!spells(bytes, nameStarts[k]!, colon, 'xml')) prefixed++
     }

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { StreamError } from './error.ts'
 import { NS_CLIENT, NS_XML } from './ns.ts'
-import { canonical, oracle } from './oracle.ts'
+import { canonical, oracle, trimmed } from './oracle.fixture.ts'
 import { type ScanLimits, Scanner } from './scan.ts'
 import type { Element } from './stanza.ts'
 import { parseChildren, parseElement, serialise } from './xml.ts'
@@ -278,6 +278,7 @@ describe(`any input (seed ${SEED})`, () => {
     fc.assert(
       fc.property(root.filter(wellFormed), fc.array(mutation, { minLength: 1, maxLength: 3 }), (stanza, mutations) => {
         const bytes = mutate(stanza, mutations)
+        fc.pre(!trimmed(bytes.toString()))
         const [said] = events('frame', [bytes])
         let expected: string | undefined
         try {
@@ -347,7 +348,7 @@ describe(`any tree (seed ${SEED})`, () => {
   })
   const namespace = fc.oneof(
     fc.constantFrom('', 'jabber:client', 'urn:a', 'urn:b', "it's", 'a&<b', NS_XML),
-    characters.filter((ns) => ns !== ''),
+    characters.filter((ns) => ns !== '' && ns.trim() === ns),
   )
   const attributeNamespace = namespace.filter((ns) => ns !== '')
   const key = fc.oneof(

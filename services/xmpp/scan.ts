@@ -285,8 +285,14 @@ export class Scanner {
     this.#walk.begin()
     const at = this.#walk.walk(bytes, base, base, bytes.length)
     if (!this.#walk.done) throw malformed('a frame that is not a whole element')
-    for (let i = at; i < bytes.length; i++) if (!isSpace(bytes[i]!)) throw malformed('more than one element in a frame')
+    for (let i = at; i < bytes.length; i++) if (!isSpace(bytes[i]!)) throw this.#behindFrame(bytes, i)
     this.#emit(bytes, base, at)
+  }
+
+  #behindFrame(bytes: Buffer, at: number): StreamError {
+    if (bytes[at] === LT && (bytes[at + 1] === BANG || bytes[at + 1] === QUESTION))
+      return restricted('a comment or processing instruction')
+    return malformed('more than one element in a frame')
   }
 
   #emit(bytes: Buffer, base: number, end: number): void {

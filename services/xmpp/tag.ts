@@ -64,7 +64,7 @@ export function readStartTag(bytes: Uint8Array, at: number, end: number, attribu
   unusual = 0
   for (;;) {
     const gap = i
-    while (i < end && isSpace(bytes[i]!)) i++
+    i = spaceEnd(bytes, i, end)
     if (i >= end) return -1
     const byte = bytes[i]!
     if (byte === GT || byte === SLASH) {
@@ -94,11 +94,10 @@ function readAttribute(bytes: Uint8Array, at: number, end: number, place: number
   nameEnds[place] = i
   colons[place] = colonAt
   if (colonAt >= 0 || bytes[at] === 0x78) bare = false
-  while (i < end && isSpace(bytes[i]!)) i++
+  i = spaceEnd(bytes, i, end)
   if (i >= end) return -1
   if (bytes[i] !== EQUALS) throw malformed('an attribute without a value')
-  i++
-  while (i < end && isSpace(bytes[i]!)) i++
+  i = spaceEnd(bytes, i + 1, end)
   if (i >= end) return -1
   const quote = bytes[i]!
   if (quote !== APOS && quote !== QUOT) throw malformed('an attribute value without quotes')
@@ -129,6 +128,12 @@ function readAttribute(bytes: Uint8Array, at: number, end: number, place: number
   }
   valueEnds[place] = i
   return i + 1
+}
+
+function spaceEnd(bytes: Uint8Array, at: number, end: number): number {
+  let i = at
+  for (; i < end && isSpace(bytes[i]!); i++) if (bytes[i] === CR) unusual |= CARRIAGE_RETURN
+  return i
 }
 
 /** The end of the name at `at`, -1 where it is cut off; `colonAt` says where its colon is. Namespaces in XML 1.0 §4, QName. */

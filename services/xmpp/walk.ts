@@ -220,9 +220,12 @@ export class Walk {
       if (at >= end) return -1
       if (bytes[at] !== bytes[name + k]) throw malformed('an end tag that does not match')
     }
-    while (at < end && isSpace(bytes[at]!)) at++
+    let unusual = 0
+    for (; at < end && isSpace(bytes[at]!); at++) if (bytes[at] === CR) unusual = CARRIAGE_RETURN
     if (at >= end) return -1
     if (bytes[at] !== GT) throw malformed('an end tag that does not match')
+    if (level > 1) this.unusual |= unusual
+    else this.rootUnusual |= unusual
     this.namespaces.leave(level)
     this.depth = level - 1
     if (level === 1) this.#finish(this.contentStart, i - base)

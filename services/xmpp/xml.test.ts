@@ -124,12 +124,22 @@ describe('parseElement and parseChildren refuse what is not well-formed', () => 
     expect(() => parseElement(text)).toThrow(Error)
   })
 
-  test.each(['</a>', '<a>', '<a', '<', '&amp', '&', '<![CDATA[', '<![CDATA[]]', 'a]]>', '<a/></message><message>', '<p:a/>'])(
-    '%j is no content',
-    (text) => {
-      expect(() => parseChildren(bytes(text), NS_CLIENT)).toThrow(/not well-formed/)
-    },
-  )
+  test.each([
+    '</a>',
+    '<a>',
+    '<a',
+    '<',
+    '&amp',
+    '&',
+    '<![CDATA[',
+    '<![CDATA[]]',
+    'a]]>',
+    ']]>',
+    '<a/></message><message>',
+    '<p:a/>',
+  ])('%j is no content', (text) => {
+    expect(() => parseChildren(bytes(text), NS_CLIENT)).toThrow(/not well-formed/)
+  })
 
   test('bytes that are not UTF-8', () => {
     for (const bad of [[0xff], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe2, 0x82]])

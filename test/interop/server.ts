@@ -75,6 +75,7 @@ async function startRookery(config: object): Promise<TestServer> {
     http: { port: httpPort },
     metrics: { port: metricsPort },
     registration: 'open',
+    limits: { registrationsPerHourPerAddress: 0 },
   }
   await writeFile(file, stringify(overlaid(defaults, config)))
 

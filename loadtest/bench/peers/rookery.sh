@@ -23,8 +23,6 @@ metrics: { port: 'off' }
 registration: open
 limits:
   registrationsPerHourPerAddress: 0
-  loginFailuresPerMinutePerAddress: 0
-  bytesPerSecond: 0
 log: { level: warn, pretty: false }
 CFG
 if [ "$mam" = off ] && [ -e "$root/services/modules/mam.ts" ]; then

@@ -3,7 +3,10 @@ import { SaxesParser } from 'saxes'
 import { NS_XML } from './ns.ts'
 import type { Element } from './stanza.ts'
 
-/** The root as a tree. Throws Error on what is not namespace-well-formed; a document type counts as such. */
+/**
+ * The root as a tree. Throws Error on what is not namespace-well-formed; a document type counts as such. It trims
+ * namespace names, which XML does not: see `trimmed`.
+ */
 export function oracle(text: string): Element {
   const parser = new SaxesParser({ xmlns: true })
   const open: { element: Element; children: (Element | string)[] }[] = []
@@ -22,6 +25,8 @@ export function oracle(text: string): Element {
     throw new Error('a document type')
   })
   parser.on('opentag', (tag) => {
+    // COMPAT: saxes lets a local part begin with what only may follow (Namespaces in XML 1.0 §3, NCName).
+    for (const { local } of [tag, ...Object.values(tag.attributes)]) if (NO_START.test(local)) throw new Error('no local part')
     const attrs: Record<string, string> = {}
     for (const { name, prefix, local, uri, value } of Object.values(tag.attributes)) {
       if (name === 'xmlns' || prefix === 'xmlns') continue
@@ -42,6 +47,13 @@ export function oracle(text: string): Element {
   if (root === undefined) throw new Error('no element')
   return root
 }
+
+/** Whether saxes may read a namespace name of this text otherwise than it should. */
+export function trimmed(text: string): boolean {
+  return /xmlns[^'"]*(?:'(?:\s|&#)|"(?:\s|&#)|'[^']*(?:\s|;)'|"[^"]*(?:\s|;)")/u.test(text)
+}
+
+const NO_START = /^(?:[-.\d\u00B7\u203F\u2040]|[\u0300-\u036F])/
 
 /** A tree as text that tells apart whatever XML tells apart; the order of attributes does not matter (XML 1.0 §3.1). */
 export function canonical(node: Element | string): string {

@@ -1,0 +1,47 @@
+import { describe, expect, test } from 'vitest'
+import { ArchiveIds, archiveIdAt, archiveIdTime } from './archive-id.ts'
+import { manualClock } from './clock.ts'
+
+describe('archive ids', () => {
+  test('rise, within a millisecond and beyond it', () => {
+    const clock = manualClock()
+    const ids = new ArchiveIds(clock)
+    const given: string[] = []
+    for (let i = 0; i < 3_000; i++) {
+      given.push(ids.next())
+      if (i % 1_000 === 0) clock.advance(1)
+    }
+    expect([...given].sort()).toEqual(given)
+    expect(new Set(given).size).toBe(given.length)
+  })
+
+  test('rise when the clock goes back', () => {
+    const clock = manualClock()
+    const ids = new ArchiveIds(clock)
+    const before = ids.next()
+    clock.jump(-86_400_000)
+    const after = ids.next()
+    expect(after > before).toBe(true)
+    clock.jump(86_400_001)
+    expect(ids.next() > after).toBe(true)
+  })
+
+  test('tell the moment they were given, and sort behind the least of that moment', () => {
+    const clock = manualClock(Date.UTC(2026, 10, 23))
+    const id = new ArchiveIds(clock).next()
+    expect(archiveIdTime(id)).toBe(Date.UTC(2026, 10, 23))
+    expect(id > archiveIdAt(clock.now())).toBe(true)
+    expect(id < archiveIdAt(clock.now() + 1)).toBe(true)
+  })
+
+  test('keep their order until the year 10000', () => {
+    expect(archiveIdAt(Date.UTC(9999, 11, 31))).toHaveLength(10)
+    expect(archiveIdAt(Date.UTC(1970, 0, 2)) < archiveIdAt(Date.UTC(9999, 11, 31))).toBe(true)
+    expect(archiveIdAt(-1)).toBe('0000000000')
+  })
+
+  test('XEP-0313 §3 cannot be guessed: two owners at one moment give two', () => {
+    const clock = manualClock()
+    expect(new ArchiveIds(clock).next()).not.toBe(new ArchiveIds(clock).next())
+  })
+})

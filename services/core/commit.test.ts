@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest'
+import { flakyTable } from '#test/harness.ts'
+import { memoryTable } from '#table/memory.ts'
+import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
+import { manualClock } from './clock.ts'
+import { Commit, STAGED_ROWS_MAX, type Write } from './commit.ts'
+import { memoryLog } from './log.ts'
+
+const put = (sk: string, value = ''): Write => ({ put: { pk: 'a#romeo@a', sk, version: 'v', value: Buffer.from(value) } })
+
+function setUp(table: Table = memoryTable()) {
+  const clock = manualClock()
+  const log = memoryLog()
+  return { table, clock, log, commit: new Commit(table, clock, log) }
+}
+
+async function valueOf(table: Table, sk: string): Promise<string | undefined> {
+  const row = await table.get({ pk: 'a#romeo@a', sk })
+  return row && Buffer.from(row.value).toString()
+}
+
+/** Says what was asked of it, and holds each put back until it is told to let go. */
+function heldTable(): Table & { readonly puts: string[]; release: () => void } {
+  const table = memoryTable()
+  const puts: string[] = []
+  let held: (() => void)[] = []
+  return Object.assign(table, {
+    puts,
+    put: async (row: Row) => {
+      puts.push(row.sk)
+      await new Promise<void>((resolve) => held.push(resolve))
+    },
+    release() {
+      const now = held
+      held = []
+      for (const resolve of now) resolve()
+    },
+  })
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+describe('after', () => {
+  test('runs at once where nothing is staged', () => {
+    const { commit } = setUp()
+    let ran = false
+    commit.after('romeo@a', () => (ran = true))
+    expect([ran, commit.pending('romeo@a')]).toEqual([true, false])
+  })
+
+  test('runs when what the account staged is durable, and not before', async () => {
+    const table = heldTable()
+    const { commit } = setUp(table)
+    const ran: string[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => ran.push('romeo'))
+    commit.after('juliet@b', () => ran.push('juliet'))
+    await turn()
+    expect([ran, commit.pending('romeo@a')]).toEqual([['juliet'], true])
+    table.release()
+    await turn()
+    expect([ran, commit.pending('romeo@a')]).toEqual([['juliet', 'romeo'], false])
+  })
+
+  test('keeps the order of calls over flushes', async () => {
+    const table = heldTable()
+    const { commit } = setUp(table)
+    const ran: number[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => ran.push(1))
+    await turn()
+    commit.stage('romeo@a', put('two'))
+    commit.after('romeo@a', () => ran.push(2))
+    await turn()
+    expect(table.puts).toEqual(['one']) // the second flush gathers
+    table.release()
+    await turn()
+    expect([ran, table.puts]).toEqual([[1], ['one', 'two']])
+    table.release()
+    await turn()
+    expect(ran).toEqual([1, 2])
+  })
+
+  test('what an effect does does not overtake the effects that wait already', async () => {
+    const { commit } = setUp()
+    const ran: string[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => {
+      ran.push('first')
+      commit.after('romeo@a', () => ran.push('of the first'))
+    })
+    commit.after('romeo@a', () => ran.push('second'))
+    await commit.settled()
+    await turn()
+    expect(ran).toEqual(['first', 'second', 'of the first'])
+  })
+
+  test('both waits for both', async () => {
+    const table = heldTable()
+    const { commit } = setUp(table)
+    let ran = false
+    commit.stage('romeo@a', put('one'))
+    await turn()
+    commit.stage('juliet@b', put('two'))
+    commit.afterBoth('romeo@a', 'juliet@b', () => (ran = true))
+    table.release()
+    await turn()
+    expect(ran).toBe(false)
+    table.release()
+    await turn()
+    expect(ran).toBe(true)
+  })
+
+  test('an effect that breaks is logged, and the others run', async () => {
+    const { commit, log } = setUp()
+    let ran = false
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => {
+      throw new Error('broken')
+    })
+    commit.after('romeo@a', () => (ran = true))
+    await commit.settled()
+    expect(ran).toBe(true)
+    expect(log.lines.map(({ event }) => event)).toEqual(['effect.broke'])
+  })
+})
+
+describe('a table that is away', () => {
+  test('is tried again, with the effects held back, until it answers', async () => {
+    const table = flakyTable()
+    const { commit, clock } = setUp(table)
+    let ran = false
+    table.away = true
+    commit.stage('romeo@a', put('one', 'kept'))
+    commit.after('romeo@a', () => (ran = true))
+    for (let i = 0; i < 100; i++) await clock.settle(1_000)
+    expect(ran).toBe(false)
+    table.away = false
+    await clock.settle(10_000)
+    expect([ran, await valueOf(table, 'one')]).toEqual([true, 'kept'])
+  })
+
+  test('an older write of a row that failed does not undo a newer one that did not', async () => {
+    const table = memoryTable()
+    let fail = true
+    const failing: Table = Object.assign(Object.create(table) as Table, {
+      get: (key: Key) => table.get(key),
+      delete: (key: Key) => table.delete(key),
+      put: async (row: Row) => {
+        if (fail && Buffer.from(row.value).toString() === 'older') throw new TableUnavailable('throttled')
+        await table.put(row)
+      },
+    })
+    const { commit, clock } = setUp(failing)
+    commit.stage('romeo@a', put('one', 'older'))
+    commit.stage('romeo@a', put('one', 'newer'))
+    commit.stage('romeo@a', put('two', 'older'))
+    commit.stage('romeo@a', { delete: { pk: 'a#romeo@a', sk: 'two' } })
+    commit.stage('romeo@a', put('three', 'older'))
+    await clock.settle()
+    fail = false
+    await clock.settle(10_000)
+    expect([await valueOf(table, 'one'), await valueOf(table, 'two'), await valueOf(table, 'three')]).toEqual(['newer', undefined, 'older'])
+    expect(commit.pending('romeo@a')).toBe(false)
+  })
+
+  test('a row that a table will never take is logged and holds nobody up', async () => {
+    const { commit, log } = setUp()
+    commit.stage('romeo@a', put('one', 'x'.repeat(500_000)))
+    await commit.settled()
+    expect(log.lines).toMatchObject([{ level: 'error', event: 'commit.write_refused', fields: { key: { sk: 'one' } } }])
+  })
+})
+
+test('settled waits for the flush under way and the one that gathers', async () => {
+  const table = heldTable()
+  const { commit } = setUp(table)
+  let settled = false
+  commit.stage('romeo@a', put('one'))
+  await turn()
+  commit.stage('romeo@a', put('two'))
+  void commit.settled().then(() => (settled = true))
+  table.release()
+  await turn()
+  expect(settled).toBe(false)
+  table.release()
+  await turn()
+  expect(settled).toBe(true)
+  await commit.settled() // at once, with nothing staged
+})
+
+test('with too much staged it is congested, and tells once when there is room', async () => {
+  const table = heldTable()
+  const { commit } = setUp(table)
+  let relieved = 0
+  for (let i = 0; i <= STAGED_ROWS_MAX; i++) commit.stage('romeo@a', put('same'))
+  expect(commit.congested).toBe(true)
+  commit.onRelief(() => relieved++)
+  await turn()
+  expect(relieved).toBe(0)
+  table.release()
+  await turn()
+  expect([relieved, commit.congested]).toEqual([1, false])
+  commit.stage('romeo@a', put('more'))
+  await turn()
+  table.release()
+  await turn()
+  expect(relieved).toBe(1)
+})

@@ -1,0 +1,118 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { parseJid } from '#xmpp/jid.ts'
+import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
+import {
+  type Delivery,
+  ENVELOPE_VERSION,
+  type Envelope,
+  readDelivery,
+  readEnvelope,
+  readStanza,
+  readVersion,
+  writeDelivery,
+  writeEnvelope,
+  writeStanza,
+} from './envelope.ts'
+import { Reader, Writer } from './wire.ts'
+
+const text = fc.string({ unit: 'grapheme', maxLength: 40 })
+const name = fc.stringMatching(/^[a-z0-9]{1,12}$/)
+const jid = fc.tuple(name, name, fc.option(text)).map(([local, domain, resource]) => {
+  try {
+    return parseJid(resource ? `${local}@${domain}.example/${resource}` : `${local}@${domain}.example`)
+  } catch {
+    return parseJid(`${local}@${domain}.example`) // not every text is a resource
+  }
+})
+const type = fc.oneof(fc.constantFrom('', 'chat', 'error', 'get', 'result', 'unavailable', 'probe', 'normal'), text)
+const stanza: fc.Arbitrary<Stanza> = fc
+  .tuple(fc.constantFrom<StanzaName>('message', 'presence', 'iq'), jid, fc.option(jid, { nil: undefined }), text, type, text, text, fc.uint8Array())
+  .map(([name, from, to, id, type, lang, child, payload]) => stanzaOfBytes(name, from, to, id, type, lang, child, payload))
+const fields = fc.dictionary(name, fc.oneof(text, fc.integer(), fc.boolean()))
+const envelope: fc.Arbitrary<Envelope> = fc.oneof(
+  fc.record({
+    kind: fc.constant('stanza' as const),
+    point: fc.constantFrom('outbound' as const, 'inbound' as const),
+    account: text,
+    origin: fc.option(fc.record({ edge: name, session: text, n: fc.maxSafeNat() }), { nil: undefined }),
+    trace: text,
+    stanza,
+  }),
+  fc.record({ kind: fc.constant('signal' as const), account: text, name: text, fields }),
+  fc.record({ kind: fc.constant('fanout' as const), accounts: fc.array(text), trace: text, stanza }),
+)
+const delivery: fc.Arbitrary<Delivery> = fc.oneof(
+  fc.record({
+    kind: fc.constant('stanza' as const),
+    sessions: fc.array(text),
+    to: fc.constantFrom('kept' as const, 'bare' as const, 'full' as const),
+    trace: text,
+    stanza,
+  }),
+  fc.record({ kind: fc.constant('order' as const), session: text, name: text, fields }),
+)
+
+/** A stanza as plain data. */
+function plain({ name, from, to, id, type, lang, child, payload }: Stanza): object {
+  return { name, from: from.full, to: to?.full, id, type, lang, child, payload: Buffer.from(payload).toString('hex') }
+}
+
+const shown = (value: Envelope | Delivery): object => ('stanza' in value ? { ...value, stanza: plain(value.stanza) } : value)
+
+function bytesOf(write: (out: Writer) => void): Buffer {
+  const out = new Writer(64)
+  write(out)
+  return out.take()
+}
+
+describe('decode(encode(x)) = x', () => {
+  test('of every envelope', () => {
+    fc.assert(
+      fc.property(envelope, (envelope) => {
+        const read = readEnvelope(bytesOf((out) => writeEnvelope(out, envelope)))
+        expect(shown(read)).toEqual(shown(envelope))
+      }),
+    )
+  })
+
+  test('of every delivery, one behind the other', () => {
+    fc.assert(
+      fc.property(fc.array(delivery, { maxLength: 5 }), (deliveries) => {
+        const reader = new Reader(bytesOf((out) => deliveries.forEach((delivery) => writeDelivery(out, delivery))))
+        const read: Delivery[] = []
+        while (!reader.done) read.push(readDelivery(reader))
+        expect(read.map(shown)).toEqual(deliveries.map(shown))
+      }),
+    )
+  })
+
+  test('of a stanza from nobody to nobody, as a stranger’s iq is', () => {
+    const iq = stanzaOfBytes('iq', { ...parseJid('a'), bare: '', full: '', domain: '' }, undefined, 'x', 'get', '', '', new Uint8Array())
+    expect(plain(readStanza(new Reader(bytesOf((out) => writeStanza(out, iq)))))).toEqual(plain(iq))
+  })
+})
+
+describe('what is not ours is refused', () => {
+  test.each([0, ENVELOPE_VERSION + 1, 255])('version %i', (version) => {
+    expect(() => readVersion(new Reader(Uint8Array.of(version)))).toThrow(RangeError)
+  })
+
+  test('this version is read', () => {
+    expect(() => readVersion(new Reader(Uint8Array.of(ENVELOPE_VERSION)))).not.toThrow()
+  })
+
+  test('a kind that is none', () => {
+    expect(() => readEnvelope(Uint8Array.of(9))).toThrow(RangeError)
+    expect(() => readDelivery(new Reader(Uint8Array.of(9)))).toThrow(RangeError)
+  })
+
+  test('an envelope that is cut short', () => {
+    fc.assert(
+      fc.property(envelope, fc.nat(), (envelope, cut) => {
+        const bytes = bytesOf((out) => writeEnvelope(out, envelope))
+        expect(() => readEnvelope(bytes.subarray(0, cut % bytes.length))).toThrow()
+      }),
+    )
+  })
+})

@@ -1,0 +1,44 @@
+// A process for tests: a memory bus, a table in memory, and a data folder of its own.
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { memoryBus } from '#bus/memory.ts'
+import { systemClock } from '#core/clock.ts'
+import { type Config, loadConfig } from '#core/config.ts'
+import { type MemoryLog, memoryLog } from '#core/log.ts'
+import { Metrics } from '#core/metrics.ts'
+import type { AnyModule } from '#core/module.ts'
+import { soleOwnership } from '#core/ownership.ts'
+import type { Process } from '#core/process.ts'
+import { presenceModules } from '#presence/main.ts'
+import { memoryTable } from '#table/memory.ts'
+import { lowercaseId } from '#xmpp/id.ts'
+
+export interface TestProcess extends Process {
+  readonly log: MemoryLog
+}
+
+/** The folder is there, and empty. Passwords are hashed as seldom as may be. */
+export function testConfig(domains: readonly string[] = ['localhost', 'example.org']): Config {
+  const data = mkdtempSync(join(tmpdir(), 'rookery-data-'))
+  const text = JSON.stringify({ domains, data, scram: { iterations: 4096 } })
+  return loadConfig({ text, env: {}, moduleOptions: { roster: {} } }).config
+}
+
+export function testProcess(config: Config = testConfig(), modules: readonly AnyModule[] = presenceModules): TestProcess {
+  const id = lowercaseId()
+  const log = memoryLog()
+  return {
+    id,
+    bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
+    table: memoryTable(),
+    ownership: soleOwnership(id),
+    config,
+    moduleOptions: {},
+    modules,
+    server: { domains: config.domains, registration: config.registration, version: '0' },
+    clock: systemClock,
+    log,
+    metrics: new Metrics(),
+  }
+}

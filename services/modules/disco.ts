@@ -1,0 +1,96 @@
+// XEP-0030: Service Discovery, of the server and of its accounts.
+//
+// What is announced follows from the metadata of the modules and from nothing else, so that every edge computes the
+// same hash of it for its stream features (caps.ts) as this module answers with. Only items come and go at run time.
+import { type AnyModule, defineModule, type IqCall } from '#core/module.ts'
+import type { MaybePromise } from '#core/store.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { type Element, el } from '#xmpp/stanza.ts'
+
+export const NS_DISCO_INFO = 'http://jabber.org/protocol/disco#info'
+export const NS_DISCO_ITEMS = 'http://jabber.org/protocol/disco#items'
+export const SOFTWARE_NAME = 'Rookery'
+
+export interface Item {
+  readonly jid: string
+  readonly name?: string
+}
+
+export interface Disco {
+  /** What the host lists (§4.1): services with addresses of their own. */
+  readonly items: { add(item: Item): void }
+  /** What the host answers for a node (§3.2): identities and features. */
+  readonly nodes: { add(node: string, info: () => readonly Element[]): void }
+}
+
+/** The part of presence/roster.ts that is needed here. */
+interface Rosters {
+  seenBy(account: Jid, contact: Jid): MaybePromise<boolean>
+}
+
+/** Identities and features of the host: what is below `<query/>` (§3.1). */
+export function hostInfo(modules: readonly AnyModule[]): readonly Element[] {
+  return infoOf('server', 'im', SOFTWARE_NAME, modules.flatMap(({ features }) => features?.host ?? []))
+}
+
+/** The same of every account. */
+export function accountInfo(modules: readonly AnyModule[]): readonly Element[] {
+  return infoOf('account', 'registered', undefined, modules.flatMap(({ features }) => features?.account ?? []))
+}
+
+/** §3.1: every entity has an identity and supports disco#info; no feature twice. */
+function infoOf(category: string, type: string, name: string | undefined, announced: readonly string[]): readonly Element[] {
+  const features = [...new Set([NS_DISCO_INFO, NS_DISCO_ITEMS, ...announced])].sort()
+  return [el('identity', NS_DISCO_INFO, { category, type, name }), ...features.map((feature) => el('feature', NS_DISCO_INFO, { var: feature }))]
+}
+
+export default defineModule<Disco>({
+  name: 'disco',
+  home: 'presence', // who may ask about an account is in its roster
+  xeps: [{ number: '0030', version: '2.5.0' }],
+  namespaces: [NS_DISCO_INFO, NS_DISCO_ITEMS],
+
+  setup(app) {
+    const host = hostInfo(app.modules)
+    const account = accountInfo(app.modules)
+    const items: Item[] = []
+    const nodes = new Map<string, () => readonly Element[]>()
+    const rosters = app.needNamed<Rosters>('roster')
+
+    /** §8: the account itself, and those who may see its presence. */
+    async function mayAsk({ account, iq }: IqCall): Promise<boolean> {
+      if (iq.from.bare === account.bare) return true
+      return (await app.accounts.exists(account)) && (await rosters?.seenBy(account, iq.from)) === true
+    }
+
+    app.iq('get', NS_DISCO_INFO, 'query', 'host', ({ payload }) => {
+      const { node } = payload.attrs
+      const info = node === undefined ? host : nodes.get(node)?.()
+      if (info === undefined) throw new StanzaError('item-not-found') // §7
+      return el('query', NS_DISCO_INFO, { node }, ...info) // §3.2: the node is mirrored
+    })
+
+    app.iq('get', NS_DISCO_ITEMS, 'query', 'host', ({ payload }) => {
+      const { node } = payload.attrs
+      if (node !== undefined && !nodes.has(node)) throw new StanzaError('item-not-found')
+      const listed = node === undefined ? items : []
+      return el('query', NS_DISCO_ITEMS, { node }, ...listed.map(({ jid, name }) => el('item', NS_DISCO_ITEMS, { jid, name })))
+    })
+
+    app.iq('get', NS_DISCO_INFO, 'query', 'account', async (call) => {
+      const { node } = call.payload.attrs
+      if (!(await mayAsk(call))) throw new StanzaError('service-unavailable') // §8, rule 1
+      if (node !== undefined) throw new StanzaError('item-not-found')
+      return el('query', NS_DISCO_INFO, {}, ...account)
+    })
+
+    app.iq('get', NS_DISCO_ITEMS, 'query', 'account', async (call) => {
+      const { node } = call.payload.attrs
+      if (node !== undefined && (await mayAsk(call))) throw new StanzaError('item-not-found')
+      return el('query', NS_DISCO_ITEMS, { node }) // §4.1: none to list; §8, rule 2: nor to tell a stranger
+    })
+
+    return { items: { add: (item) => items.push(item) }, nodes: { add: (node, info) => nodes.set(node, info) } }
+  },
+})

@@ -1,0 +1,272 @@
+import { describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
+import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
+import { memoryTable } from '#table/memory.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
+import { childrenOf, type Element, el, find, type Stanza } from '#xmpp/stanza.ts'
+import offline from './offline.ts'
+
+const JULIET = 'juliet@example.org'
+const BODY = el('body', NS_CLIENT, {}, 'O blessed, blessed night!')
+const COMPOSING = el('composing', 'http://jabber.org/protocol/chatstates')
+const hint = (name: string) => el(name, 'urn:xmpp:hints')
+
+/** Romeo is online, and Juliet has an account. */
+async function setUp(options: HarnessOptions = {}): Promise<{ server: TestServer; romeo: TestClient } & AsyncDisposable> {
+  const server = await harness([offline], options)
+  const romeo = await server.online('romeo@example.org/garden')
+  if (!(await server.exists(JULIET))) await server.account(JULIET)
+  return { server, romeo, [Symbol.asyncDispose]: () => server.stop() }
+}
+
+function errors(client: TestClient): string[] {
+  const refused = client.received.filter(({ name, type }) => name === 'message' && type === 'error')
+  return refused.map((message) => find(message, 'error', NS_CLIENT)!.children.map((child) => (child as Element).name).join())
+}
+
+function delaysOf(message: Stanza): readonly Element[] {
+  return message.tree().filter(({ name, ns }) => name === 'delay' && ns === NS_DELAY)
+}
+
+async function entries(server: TestServer, account = JULIET): Promise<number> {
+  let count = 0
+  for await (const _row of server.process.table.query(`j#offline#${account}`)) count++
+  return count
+}
+
+describe('XEP-0160 §2 Process Flow', () => {
+  test('what came while nobody was there comes in order, with the time it came, and once', async () => {
+    const clock = manualClock(Date.UTC(2002, 8, 10, 23, 8, 25))
+    await using setup = await setUp({ clock })
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'one')
+    await server.quiet()
+    clock.advance(60_000)
+    romeo.message(JULIET, 'two')
+    romeo.message(JULIET, 'three')
+    await server.quiet()
+    clock.advance(60_000)
+
+    const juliet = await server.online('juliet@example.org/balcony')
+    expect(juliet.bodies()).toEqual(['one', 'two', 'three'])
+    const messages = juliet.received.filter(({ name }) => name === 'message')
+    expect(messages.map((message) => delaysOf(message))).toEqual([
+      [el('delay', NS_DELAY, { from: 'example.org', stamp: '2002-09-10T23:08:25Z' }, 'Offline Storage')],
+      [el('delay', NS_DELAY, { from: 'example.org', stamp: '2002-09-10T23:09:25Z' }, 'Offline Storage')],
+      [el('delay', NS_DELAY, { from: 'example.org', stamp: '2002-09-10T23:09:25Z' }, 'Offline Storage')],
+    ])
+    expect(messages[0]).toMatchObject({ from: romeo.jid, to: parseJid(JULIET), type: 'chat' })
+    expect(errors(romeo)).toEqual([])
+
+    juliet.disconnect()
+    await server.quiet()
+    expect((await server.online('juliet@example.org/chamber')).bodies()).toEqual([])
+    expect(await entries(server)).toBe(0)
+  })
+
+  test('a bound session that sent no presence, or one of negative priority, gets none', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    const bound = await server.connect('juliet@example.org/bound')
+    const shy = await server.online('juliet@example.org/shy', -1)
+    romeo.message(JULIET, 'kept')
+    await server.quiet()
+    expect([bound.bodies(), shy.bodies(), await entries(server)]).toEqual([[], [], 1])
+  })
+
+  test('a priority that rises from below zero brings them', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    const shy = await server.online('juliet@example.org/shy', -1)
+    romeo.message(JULIET, 'kept')
+    await server.quiet()
+    shy.available(1)
+    await server.quiet()
+    expect(shy.bodies()).toEqual(['kept'])
+  })
+
+  test('of two sessions that arrive at once, one gets them', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    for (let i = 0; i < 5; i++) romeo.message(JULIET, `${i}`)
+    await server.quiet()
+    const one = await server.connect('juliet@example.org/one')
+    const two = await server.connect('juliet@example.org/two')
+    one.available()
+    two.available()
+    await server.quiet()
+    expect([one.bodies(), two.bodies()].sort((a, b) => a.length - b.length)).toEqual([[], ['0', '1', '2', '3', '4']])
+  })
+
+  test('what is new comes behind what was kept', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    const kept = Array.from({ length: 250 }, (_, i) => `kept ${i}`)
+    for (const text of kept) romeo.message(JULIET, text)
+    await server.quiet()
+    const juliet = await server.connect('juliet@example.org/balcony')
+    juliet.available()
+    for (let i = 0; i < 20; i++) {
+      romeo.message(JULIET, `new ${i}`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await server.quiet()
+    expect(juliet.bodies()).toEqual([...kept, ...Array.from({ length: 20 }, (_, i) => `new ${i}`)])
+    expect(await entries(server)).toBe(0)
+  })
+
+  test('to a resource that is gone a chat message is kept (RFC 6121 §8.5.3.2.1)', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    romeo.message('juliet@example.org/gone', 'kept')
+    await server.quiet()
+    expect((await server.online('juliet@example.org/balcony')).bodies()).toEqual(['kept'])
+  })
+
+  test('for an account that is not there nothing is kept: service-unavailable', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    romeo.message('nobody@example.org', 'lost')
+    await server.quiet()
+    expect(errors(romeo)).toEqual(['service-unavailable'])
+    expect(await entries(server, 'nobody@example.org')).toBe(0)
+  })
+})
+
+describe('XEP-0160 §3 Handling of Message Types', () => {
+  test.each<[string, string, readonly Element[], boolean]>([
+    ['normal', 'normal', [BODY], true],
+    ['no type', '', [BODY], true],
+    ['a type nobody knows, which is normal', 'love', [BODY], true],
+    ['chat', 'chat', [BODY], true],
+    ['chat with a state beside the body', 'chat', [BODY, el('active', COMPOSING.ns)], true],
+    ['chat without a body, but more than a state', 'chat', [el('received', 'urn:xmpp:receipts', { id: 'x' })], true],
+    ['chat with a state alone', 'chat', [COMPOSING], false],
+    ['chat with a state, its thread and an id', 'chat', [COMPOSING, el('thread', NS_CLIENT, {}, 't'), el('origin-id', 'urn:xmpp:sid:0')], false],
+    ['chat with nothing in it', 'chat', [], false],
+    ['groupchat', 'groupchat', [BODY], false],
+    ['headline', 'headline', [BODY], false],
+    ['error', 'error', [BODY], false],
+    ['XEP-0334 §4.2: no-store', 'chat', [BODY, hint('no-store')], false],
+    ['XEP-0334 §4.1: no-permanent-store, which this is not', 'chat', [BODY, hint('no-permanent-store')], true],
+    ['XEP-0334 §4.4: store', 'chat', [COMPOSING, hint('store')], true],
+  ])('%s', async (_name, type, children, kept) => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    romeo.send(romeo.stanza('message', { to: parseJid(JULIET), type, id: 'm1' }, ...children))
+    await server.quiet()
+    expect(await entries(server)).toBe(kept ? 1 : 0)
+    const silent = kept || type === 'headline' || type === 'error' // RFC 6121 §8.5.2.2.1
+    expect(errors(romeo)).toEqual(silent ? [] : ['service-unavailable'])
+  })
+})
+
+describe('XEP-0160 §2: the queue is full', () => {
+  test('the sender of one more is told service-unavailable, and what was kept is kept', async () => {
+    await using setup = await setUp({ modules: { offline: { messagesMax: 2 } } })
+    const { server, romeo } = setup
+    for (const text of ['one', 'two', 'three']) romeo.message(JULIET, text)
+    await server.quiet()
+    expect(errors(romeo)).toEqual(['service-unavailable'])
+    const juliet = await server.online('juliet@example.org/balcony')
+    expect(juliet.bodies()).toEqual(['one', 'two'])
+    juliet.disconnect()
+    await server.quiet()
+    romeo.message(JULIET, 'four')
+    await server.quiet()
+    expect(errors(romeo)).toHaveLength(1) // there is room again
+  })
+
+  test('as it is of more bytes than one client may leave unread', async () => {
+    await using setup = await setUp({ config: { limits: { writeBufferBytes: 512 * 1024 } } })
+    const { server, romeo } = setup
+    const long = 'x'.repeat(100_000)
+    for (let i = 0; i < 4; i++) romeo.message(JULIET, long)
+    await server.quiet()
+    expect([await entries(server), errors(romeo)]).toEqual([2, ['service-unavailable', 'service-unavailable']])
+  })
+
+  test('a restart counts what is there', async () => {
+    const table = memoryTable()
+    const options = { table, modules: { offline: { messagesMax: 2 } } }
+    const before = await setUp(options)
+    before.romeo.message(JULIET, 'one')
+    await before.server.quiet()
+    await before.server.stop()
+
+    await using setup = await setUp(options)
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'two')
+    romeo.message(JULIET, 'three')
+    await server.quiet()
+    expect(errors(romeo)).toEqual(['service-unavailable'])
+    expect((await server.online('juliet@example.org/balcony')).bodies()).toEqual(['one', 'two'])
+  })
+
+  test('what has expired makes room and is not delivered', async () => {
+    const clock = manualClock()
+    await using setup = await setUp({ clock, modules: { offline: { messagesMax: 1, expiryDays: 7 } } })
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'old')
+    await server.quiet()
+    clock.advance(7 * 86_400_000 - 2_000)
+    romeo.message(JULIET, 'too early')
+    await server.quiet()
+    expect(errors(romeo)).toHaveLength(1)
+    clock.advance(60_000)
+    romeo.message(JULIET, 'young')
+    await server.quiet()
+    expect(errors(romeo)).toHaveLength(1)
+    expect((await server.online('juliet@example.org/balcony')).bodies()).toEqual(['young'])
+  })
+})
+
+test('XEP-0203 §5 a delay that says it is from us and is not is left out, one from elsewhere is not', async () => {
+  await using setup = await setUp()
+  const { server, romeo } = setup
+  const forged = el('delay', NS_DELAY, { from: 'example.org', stamp: '1969-07-21T02:56:15Z' })
+  const other = el('delay', NS_DELAY, { from: 'rooms.example.net', stamp: '1969-07-21T02:56:15Z' })
+  romeo.message(JULIET, 'late', forged, other)
+  await server.quiet()
+  const juliet = await server.online('juliet@example.org/balcony')
+  const message = juliet.received.find(({ name }) => name === 'message')!
+  const query = el('all', '', {}, ...message.tree())
+  expect(childrenOf(query, 'delay', NS_DELAY).map(({ attrs }) => [attrs.from, attrs.stamp?.slice(0, 4) === '1969'])).toEqual([
+    ['rooms.example.net', true],
+    ['example.org', false],
+  ])
+})
+
+describe('an ack is a promise', () => {
+  test('a message is acked when it is durable, not before', async () => {
+    const clock = manualClock()
+    const table = flakyTable()
+    await using setup = await setUp({ clock, table })
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'one')
+    await server.quiet()
+    table.away = true
+    romeo.message(JULIET, 'two')
+    for (let i = 0; i < 20; i++) await clock.settle(100)
+    expect(romeo.settled).toBe(false)
+    table.away = false
+    expect(await entries(server)).toBe(1)
+    for (let i = 0; i < 100; i++) await clock.settle(100)
+    expect([romeo.settled, await entries(server)]).toEqual([true, 2])
+  })
+
+  test('a message that a dead process had sent and not removed comes again', async () => {
+    await using setup = await setUp()
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'twice')
+    await server.quiet()
+    const rows = []
+    for await (const row of server.process.table.query(`j#offline#${JULIET}`)) rows.push(row)
+    const juliet = await server.online('juliet@example.org/balcony')
+    for (const row of rows) await server.process.table.put(row) // as if the removal had not become durable
+    await server.stop()
+    await using again = await setUp({ table: server.process.table })
+    expect((await again.server.online('juliet@example.org/balcony')).bodies()).toEqual(juliet.bodies())
+  })
+})

@@ -1,0 +1,176 @@
+// XEP-0160: Best Practices for Handling Offline Messages, with the notes of XEP-0203.
+//
+// A message that no session takes is one entry of a journal, under its archive id, which is also the moment it came.
+// The next session that shows a non-negative priority gets them all, oldest first, before anything newer: both the
+// keeping and the handing over happen in the account's order, so nothing overtakes and no two sessions share.
+import { archiveIdTime } from '#core/archive-id.ts'
+import { readStanza, writeStanza } from '#core/envelope.ts'
+import type { OfflineMessage } from '#core/hooks.ts'
+import { type App, defineModule, type Session } from '#core/module.ts'
+import type { AccountJournal } from '#core/store.ts'
+import { Reader, Writer } from '#core/wire.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
+import { attr, type Element, el, type Stanza, withChildren } from '#xmpp/stanza.ts'
+import { formatDateTime } from '#xmpp/time.ts'
+
+const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
+const NS_HINTS = 'urn:xmpp:hints'
+const NS_STANZA_ID = 'urn:xmpp:sid:0'
+
+interface Options {
+  messagesMax: number
+  expiryDays: number
+}
+
+export default defineModule<void, Options>({
+  name: 'offline',
+  home: 'router',
+  xeps: [
+    { number: '0160', version: '1.0.1' },
+    { number: '0203', version: '2.0' },
+    { number: '0334', version: '1.0.0', status: 'partial' },
+  ],
+  features: { host: ['msgoffline'] }, // XEP-0160 §4
+  options: {
+    messagesMax: { default: 1_000, min: 1, max: 100_000, doc: 'Messages kept for one account; the sender of one more gets an error.' },
+    expiryDays: { default: 0, min: 0, max: 3_650, doc: 'Days after which a message nobody fetched is deleted; 0: never.' },
+  },
+
+  setup(app) {
+    const spool = new Spool(app, app.journal('offline'))
+    app.on('message.offline', (message) => spool.keep(message))
+    app.on('session.available', ({ jid, session, priority }) => {
+      const receiver = app.sessions(jid).find((known) => known.session === session)
+      if (priority >= 0 && receiver !== undefined) return spool.handOver(jid, receiver)
+    })
+    app.on('account.deleted', ({ account }) => spool.forget(account))
+  },
+})
+
+/** Accounts whose counts are kept in memory; the next time, the others are counted again. */
+const COUNTS_MAX = 50_000
+const PAGE = 100
+const DAY_S = 86_400
+const MINUTE_MS = 60_000
+
+/** What an account has in its journal. */
+interface Count {
+  messages: number
+  bytes: number
+  readonly countedMs: number
+}
+
+class Spool {
+  readonly #app: App<Options>
+  readonly #journal: AccountJournal
+  readonly #counts = new Map<string, Count>()
+  readonly #out = new Writer(4_096)
+  /** All of it is handed over at once, and must fit into what a socket may have unsent. */
+  readonly #bytesMax: number
+
+  constructor(app: App<Options>, journal: AccountJournal) {
+    this.#app = app
+    this.#journal = journal
+    this.#bytesMax = app.limits.writeBufferBytes / 2
+  }
+
+  forget(account: Jid): void {
+    this.#counts.delete(account.bare)
+  }
+
+  /** XEP-0160 §2, steps 3 and 4. What is not kept is answered service-unavailable by whoever asked. */
+  async keep(message: OfflineMessage): Promise<void> {
+    const { account, stanza, archiveId } = message
+    if (!isWorthKeeping(stanza) || !(await this.#app.accounts.exists(account))) return
+    writeStanza(this.#out, stanza)
+    const entry = this.#out.take()
+    const count = await this.#countWithRoom(account, entry.length)
+    if (count === undefined) return
+    count.messages++
+    count.bytes += entry.length
+    this.#journal.append(account, archiveId, entry, this.#expiresAtS())
+    message.kept = true
+  }
+
+  #expiresAtS(): number | undefined {
+    const { expiryDays } = this.#app.options
+    return expiryDays === 0 ? undefined : Math.floor(this.#app.clock.now() / 1_000) + expiryDays * DAY_S
+  }
+
+  /** Undefined where there is no room for so many bytes more. */
+  async #countWithRoom(account: Jid, bytes: number): Promise<Count | undefined> {
+    let count = this.#counts.get(account.bare) ?? (await this.#count(account))
+    if (this.#hasRoom(count, bytes)) return count
+    // Some may have expired since they were counted.
+    if (this.#app.options.expiryDays === 0 || this.#app.clock.monotonic() - count.countedMs < MINUTE_MS) return undefined
+    count = await this.#count(account)
+    return this.#hasRoom(count, bytes) ? count : undefined
+  }
+
+  #hasRoom({ messages, bytes }: Count, more: number): boolean {
+    return messages < this.#app.options.messagesMax && bytes + more <= this.#bytesMax
+  }
+
+  /** One query, of no more than what there is room for. */
+  async #count(account: Jid): Promise<Count> {
+    const count = this.#begin(account)
+    for await (const { entry } of this.#journal.range(account, { limit: this.#app.options.messagesMax })) {
+      count.messages++
+      count.bytes += entry.length
+    }
+    return count
+  }
+
+  /** A new count, of nothing; of too many, the one begun first is forgotten. */
+  #begin(account: Jid): Count {
+    const count = { messages: 0, bytes: 0, countedMs: this.#app.clock.monotonic() }
+    this.#counts.delete(account.bare)
+    this.#counts.set(account.bare, count)
+    if (this.#counts.size > COUNTS_MAX) this.#counts.delete(this.#counts.keys().next().value!)
+    return count
+  }
+
+  /**
+   * XEP-0160 §2, step 5. A page is removed once it has been sent, so that after a crash a message comes twice rather
+   * than never.
+   */
+  async handOver(account: Jid, session: Session): Promise<void> {
+    if (this.#counts.get(account.bare)?.messages === 0) return
+    for (let after: string | undefined; ; ) {
+      const ids: string[] = []
+      for await (const { id, entry } of this.#journal.range(account, { limit: PAGE, ...(after !== undefined && { after }) })) {
+        this.#app.push(session, delayed(readStanza(new Reader(entry)), account, archiveIdTime(id)))
+        ids.push(id)
+      }
+      for (const id of ids) this.#journal.remove(account, id)
+      if (ids.length < PAGE) break
+      after = ids.at(-1)
+    }
+    this.#begin(account)
+  }
+}
+
+/**
+ * XEP-0160 §3: of type normal or chat, and more than the state of a chat. XEP-0334 §4: the sender may ask for either.
+ */
+function isWorthKeeping(message: Stanza): boolean {
+  const { type } = message
+  if (type === 'groupchat' || type === 'headline' || type === 'error') return false
+  const children = message.tree()
+  if (children.some(({ name, ns }) => ns === NS_HINTS && name === 'no-store')) return false // §4.2
+  if (children.some(({ name, ns }) => ns === NS_HINTS && name === 'store')) return true // §4.4
+  return children.some((child) => !isStateOnly(child))
+}
+
+/** Chat states, and what comes along with them: the thread (XEP-0085 §5.7), ids and hints. */
+function isStateOnly({ name, ns }: Element): boolean {
+  return ns === NS_CHAT_STATES || ns === NS_HINTS || ns === NS_STANZA_ID || (ns === NS_CLIENT && name === 'thread')
+}
+
+/** XEP-0203 §2, with the time it came; one that says it is from us and is not is left out (§5). */
+function delayed(message: Stanza, { domain }: Jid, receivedMs: number): Stanza {
+  const forged = (child: Element): boolean => child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
+  const delay = el('delay', NS_DELAY, { from: domain, stamp: formatDateTime(receivedMs) }, 'Offline Storage')
+  return withChildren(message, [...message.tree().filter((child) => !forged(child)), delay])
+}

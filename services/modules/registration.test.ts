@@ -1,0 +1,243 @@
+import { describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
+import type { ServerFacts } from '#core/module.ts'
+import { decodeCredentials, verifyPassword } from '#core/scram-keys.ts'
+import { type Answer, type HarnessOptions, harness, type Refusal, type TestServer } from '#test/harness.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { childOf, type Element, el, textOf } from '#xmpp/stanza.ts'
+import offline from './offline.ts'
+import registration from './registration.ts'
+
+const NS = 'jabber:iq:register'
+const query = (...fields: Element[]) => el('query', NS, {}, ...fields)
+const username = (name: string) => el('username', NS, {}, name)
+const password = (secret: string) => el('password', NS, {}, secret)
+const filled = (name: string, secret = 'Calliope') => query(username(name), password(secret))
+const REMOVE = query(el('remove', NS))
+
+const open = (options: HarnessOptions = {}) => harness([registration, offline], { ...options, config: { registration: 'open', ...options.config } })
+
+async function hasPassword(server: TestServer, account: string, secret: string): Promise<boolean> {
+  const stored = await server.caller.ask('router', account, 'account.credentials', {})
+  return stored !== null && verifyPassword(decodeCredentials(stored), secret)
+}
+
+describe('XEP-0077 §3.1 Entity Registers with a Host', () => {
+  test('the host informs the entity of the required fields', async () => {
+    await using server = await open()
+    const answer = (await server.stranger('get', query())) as Element
+    expect(answer.children.map((child) => (child as Element).name)).toEqual(['instructions', 'username', 'password'])
+    expect(textOf(childOf(answer, 'instructions', NS)!)).not.toBe('')
+  })
+
+  test('whoever fills them in can log in', async () => {
+    await using server = await open()
+    expect(await server.stranger('set', filled('Bill'))).toBeUndefined()
+    expect(await hasPassword(server, 'bill@example.org', 'Calliope')).toBe(true)
+    expect((await server.bind('bill@example.org/globe')).jid.full).toBe('bill@example.org/globe')
+  })
+
+  test('a username in use is a conflict, with the fields sent back, and its password stays', async () => {
+    await using server = await open()
+    await server.stranger('set', filled('bill'))
+    const refusal = (await server.stranger('set', filled('BILL', 'm1cro$oft'))) as Refusal
+    expect(refusal).toMatchObject({ condition: 'conflict', type: 'cancel' })
+    expect(refusal.stanza.tree()[0]).toEqual(filled('BILL', 'm1cro$oft'))
+    expect(await hasPassword(server, 'bill@example.org', 'Calliope')).toBe(true)
+  })
+
+  test('of two at once who want one name, one gets it', async () => {
+    await using server = await open()
+    const answers = await Promise.all([server.stranger('set', filled('bill', 'one')), server.stranger('set', filled('bill', 'two'))])
+    expect(answers.map((answer) => (answer as Refusal | undefined)?.condition).sort()).toEqual(['conflict', undefined])
+  })
+
+  test.each([
+    ['without a username', query(password('Calliope'))],
+    ['without a password', query(username('bill'))],
+    ['with an empty password', filled('bill', '')],
+    ['with a password of control characters', filled('bill', '\u0085')],
+    ['with a password too long to hash', filled('bill', 'x'.repeat(1025))],
+    ['with an address for a username', filled('bill@example.org')],
+    ['with a space in the username', filled('bill gates')],
+    ['with a username too long', filled('b'.repeat(65))],
+    ['with a username like a path', filled('..')],
+    ['with a username of letters that look alike', filled('b\u0456ll')],
+  ])('§3.1 %s it is not-acceptable', async (_name, form) => {
+    await using server = await open()
+    expect(await server.stranger('set', form)).toMatchObject({ condition: 'not-acceptable', type: 'modify' })
+    expect(await server.exists('bill@example.org')).toBe(false)
+  })
+
+  test.each(['root', 'Admin', 'adm1n', 'r.o.o.t', 'p0stmaster', 'adrnin'])('the username %s is reserved', async (name) => {
+    await using server = await open()
+    expect(await server.stranger('set', filled(name))).toMatchObject({ condition: 'conflict' })
+  })
+
+  test('what is reserved is the administrator’s choice', async () => {
+    await using server = await open({ modules: { registration: { reserved: ['bill'] } } })
+    expect(await server.stranger('set', filled('root'))).toBeUndefined()
+    expect(await server.stranger('set', filled('bill'))).toMatchObject({ condition: 'conflict' })
+  })
+
+  test.each(['closed', 'invite'])('§3.1 a host that does not support it is service-unavailable: %s', async (how) => {
+    await using server = await open({ config: { registration: 'closed' } })
+    Object.assign(server.process.server, { registration: how })
+    expect(await server.stranger('get', query())).toMatchObject({ condition: 'service-unavailable' })
+    expect(await server.stranger('set', filled('bill'))).toMatchObject({ condition: 'service-unavailable' })
+    expect(await server.exists('bill@example.org')).toBe(false)
+  })
+
+  test('somebody logged in is told that he is registered, and as whom', async () => {
+    await using server = await open({ config: { registration: 'closed' } })
+    const bill = await server.connect('bill@example.org/globe')
+    for (const to of [undefined, 'example.org']) {
+      const answer = await bill.get(query(), to)
+      expect(childOf(answer, 'registered', NS)).toEqual(el('registered', NS))
+      expect(textOf(childOf(answer, 'username', NS)!)).toBe('bill')
+      expect(childOf(answer, 'password', NS)).toEqual(el('password', NS))
+    }
+  })
+
+  test('nobody is told about somebody else', async () => {
+    await using server = await open()
+    await server.account('juliet@example.org')
+    const bill = await server.connect('bill@example.org/globe')
+    expect(await bill.iq('get', query(), 'juliet@example.org')).toMatchObject({ condition: 'service-unavailable' })
+    expect(await bill.iq('set', REMOVE, 'juliet@example.org')).toMatchObject({ condition: 'service-unavailable' })
+    expect(await server.exists('juliet@example.org')).toBe(true)
+  })
+})
+
+describe('limits.registrationsPerHourPerAddress', () => {
+  test('one more is asked to wait; another address is not, nor this one an hour later', async () => {
+    const clock = manualClock()
+    await using server = await open({ clock, config: { limits: { registrationsPerHourPerAddress: 2 } } })
+    const from = (address: string, name: string): Promise<Answer> => server.stranger('set', filled(name), { address })
+    expect(await from('192.0.2.1', 'one')).toBeUndefined()
+    expect(await from('192.0.2.1', 'one')).toMatchObject({ condition: 'conflict' }) // registers nothing, counts for nothing
+    expect(await from('192.0.2.1', 'two')).toBeUndefined()
+    expect(await from('192.0.2.1', 'three')).toMatchObject({ condition: 'resource-constraint', type: 'wait' })
+    expect(await from('192.0.2.2', 'three')).toBeUndefined()
+    clock.advance(3_600_000)
+    expect(await from('192.0.2.1', 'four')).toBeUndefined()
+  })
+})
+
+describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
+  test('the account and all its data go, the result comes, and then every stream ends', async () => {
+    await using server = await open()
+    const bill = await server.online('bill@example.org/globe')
+    const elsewhere = await server.connect('bill@example.org/home')
+    const juliet = await server.connect('juliet@example.org/balcony')
+    await bill.iq('set', el('query', 'jabber:iq:roster', {}, el('item', 'jabber:iq:roster', { jid: 'juliet@example.org' })))
+    bill.available(-1)
+    await server.quiet()
+    juliet.message('bill@example.org', 'kept for later')
+    await server.quiet()
+
+    expect(await bill.iq('set', REMOVE)).toBeUndefined()
+    await server.quiet()
+    expect(bill.closed).toMatchObject({ condition: 'not-authorized' })
+    expect(elsewhere.closed).toMatchObject({ condition: 'not-authorized' })
+    expect(await server.exists('bill@example.org')).toBe(false)
+    const rows: string[] = []
+    for (const pk of ['a#bill@example.org', 'j#offline#bill@example.org']) for await (const row of server.process.table.query(pk)) rows.push(row.sk)
+    expect(rows).toEqual([])
+  })
+
+  test('whoever has the name next gets none of it', async () => {
+    await using server = await open()
+    const juliet = await server.connect('juliet@example.org/balcony')
+    const bill = await server.online('bill@example.org/globe', -1)
+    juliet.message('bill@example.org', 'kept for later')
+    await server.quiet()
+    await bill.iq('set', REMOVE)
+    await server.quiet()
+    expect(await server.stranger('set', filled('bill'))).toBeUndefined()
+    const other = await server.online('bill@example.org/globe')
+    expect(other.bodies()).toEqual([])
+    juliet.message('bill@example.org', 'for the new one')
+    await server.quiet()
+    expect(other.bodies()).toEqual(['for the new one'])
+  })
+
+  test('existing presence subscriptions are cancelled', async () => {
+    await using server = await open()
+    const bill = await server.online('bill@example.org/globe')
+    const juliet = await server.online('juliet@example.org/balcony')
+    await juliet.get(el('query', 'jabber:iq:roster'))
+    juliet.send(juliet.stanza('presence', { type: 'subscribe', to: parseJid('bill@example.org') }))
+    await server.quiet()
+    bill.send(bill.stanza('presence', { type: 'subscribed', to: parseJid('juliet@example.org') }))
+    await server.quiet()
+    await bill.iq('set', REMOVE)
+    await server.quiet()
+    expect(juliet.received.filter(({ name }) => name === 'presence').map(({ type }) => type)).toContain('unsubscribed')
+    const [item] = (await juliet.get(el('query', 'jabber:iq:roster'))).children as Element[]
+    expect(item?.attrs.subscription).toBe('none')
+  })
+
+  test('remove is the only child, or it is bad-request', async () => {
+    await using server = await open()
+    const bill = await server.connect('bill@example.org/globe')
+    expect(await bill.iq('set', query(el('remove', NS), username('bill')))).toMatchObject({ condition: 'bad-request', type: 'modify' })
+    expect(await server.exists('bill@example.org')).toBe(true)
+  })
+
+  test('from a stream that is not logged in it is unexpected-request', async () => {
+    await using server = await open()
+    expect(await server.stranger('set', REMOVE)).toMatchObject({ condition: 'unexpected-request' })
+  })
+})
+
+describe('XEP-0077 §3.3 User Changes Password', () => {
+  test.each([undefined, 'example.org'])('the new one holds and the old one does not, asked of %s', async (to) => {
+    await using server = await open({ config: { registration: 'closed' } })
+    await server.account('bill@example.org', 'oldpass')
+    const bill = await server.bind('bill@example.org/globe')
+    expect(await bill.iq('set', filled('bill', 'newpass'), to)).toBeUndefined()
+    expect(await hasPassword(server, 'bill@example.org', 'newpass')).toBe(true)
+    expect(await hasPassword(server, 'bill@example.org', 'oldpass')).toBe(false)
+  })
+
+  test.each([
+    ['an empty password', filled('bill', ''), 'not-acceptable'],
+    ['a password that cannot be used', filled('bill', '\u0085'), 'not-acceptable'],
+    ['no password', query(username('bill')), 'bad-request'],
+    ['no username', query(password('newpass')), 'bad-request'],
+    ['nothing', query(), 'bad-request'],
+    ['somebody else’s username', filled('juliet', 'newpass'), 'not-acceptable'],
+  ])('with %s the existing one is kept, and nothing of what was sent is sent back', async (_name, form, condition) => {
+    await using server = await open()
+    await server.account('bill@example.org', 'oldpass')
+    await server.account('juliet@example.org', 'oldpass')
+    const bill = await server.bind('bill@example.org/globe')
+    const refusal = (await bill.iq('set', form)) as Refusal
+    expect(refusal).toMatchObject({ condition, type: 'modify' })
+    expect(refusal.stanza.tree().map(({ name }) => name)).toEqual(['error'])
+    expect(await hasPassword(server, 'bill@example.org', 'oldpass')).toBe(true)
+    expect(await hasPassword(server, 'juliet@example.org', 'oldpass')).toBe(true)
+  })
+
+  test('it is about the domain of the account, whatever other domains live here', async () => {
+    await using server = await open({ config: { domains: ['example.org', 'example.net'] } })
+    await server.account('bill@example.net', 'oldpass')
+    const bill = await server.connect('bill@example.org/globe')
+    expect(await bill.iq('set', filled('bill', 'newpass'), 'example.net')).toMatchObject({ condition: 'not-allowed' })
+    expect(await bill.iq('set', REMOVE, 'example.net')).toMatchObject({ condition: 'not-allowed' })
+    expect(await hasPassword(server, 'bill@example.net', 'oldpass')).toBe(true)
+    expect(await server.exists('bill@example.org')).toBe(true)
+  })
+})
+
+describe('XEP-0077 §8 Stream Feature', () => {
+  const facts = (registration: ServerFacts['registration']): ServerFacts => ({ domains: ['example.org'], registration, version: '' })
+
+  test('is offered where registration is open, and nowhere else', () => {
+    const feature = (how: ServerFacts['registration']) => registration.streamFeaturesBeforeLogin!(facts(how))
+    expect(feature('open')).toEqual([el('register', 'http://jabber.org/features/iq-register')])
+    expect(feature('closed')).toEqual([])
+    expect(feature('invite')).toEqual([])
+  })
+})

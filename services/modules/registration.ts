@@ -1,0 +1,181 @@
+// XEP-0077: In-Band Registration: accounts are made, given another password, and removed.
+//
+// A stranger may only ask for the fields and fill them in, where registration is open; all else is about the account
+// that the asker is logged in as. Field names are those of the schema; a data form is not offered, so none is read.
+import { type App, defineModule, type IqCall } from '#core/module.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { type Jid, makeJid, prepareLocal } from '#xmpp/jid.ts'
+import { childOf, type Element, el, textOf } from '#xmpp/stanza.ts'
+import { RegistrationRate } from './registration-rate.ts'
+
+const NS = 'jabber:iq:register'
+const NS_FEATURE = 'http://jabber.org/features/iq-register'
+
+interface Options {
+  instructions: string
+  reserved: readonly string[]
+  usernameBytesMax: number
+}
+
+/** Names by which users would expect the people who run the server (RFC 2142, and habit). */
+const RESERVED = [
+  ...['abuse', 'admin', 'administrator', 'hostmaster', 'moderator', 'noreply', 'operator'],
+  ...['postmaster', 'root', 'security', 'support', 'system', 'webmaster'],
+]
+
+export default defineModule<void, Options>({
+  name: 'registration',
+  home: 'router',
+  xeps: [{ number: '0077', version: '2.4' }],
+  features: { host: [NS] }, // also where it is closed: passwords are changed by it
+  namespaces: [NS],
+  strangers: [NS],
+  streamFeaturesBeforeLogin: ({ registration }) => (registration === 'open' ? [el('register', NS_FEATURE)] : []), // §8
+  options: {
+    instructions: { default: 'Choose a username and a password.', max: 1_000, doc: 'Shown above the fields (XEP-0077 §3.1).' },
+    reserved: { default: RESERVED, max: 1_000, doc: 'Usernames, and what looks like them, that nobody can register.' },
+    usernameBytesMax: { default: 64, min: 1, max: 1_023, doc: 'The longest username that can be registered, in bytes of UTF-8.' },
+  },
+
+  setup(app) {
+    const registration = new Registration(app)
+    app.iq('get', NS, 'query', 'stranger', () => registration.fields())
+    app.iq('set', NS, 'query', 'stranger', (call) => registration.register(call))
+    for (const target of ['self', 'host'] as const) {
+      app.iq('get', NS, 'query', target, (call) => registration.registered(accountOf(call)))
+      app.iq('set', NS, 'query', target, (call) => registration.change(accountOf(call), call.payload))
+    }
+  },
+})
+
+/** Whom a request of somebody logged in is about. He has no business with the other domains that live here. */
+function accountOf({ account, iq }: IqCall): Jid {
+  const { to } = iq
+  if (to !== undefined && to.domain !== account.domain) throw new StanzaError('not-allowed', 'your account is on another domain')
+  return account
+}
+
+class Registration {
+  readonly #app: App<Options>
+  readonly #rate: RegistrationRate
+  readonly #reserved: ReadonlySet<string>
+
+  constructor(app: App<Options>) {
+    this.#app = app
+    this.#rate = new RegistrationRate(app.limits.registrationsPerHourPerAddress, app.clock)
+    this.#reserved = new Set(app.options.reserved.map(skeleton))
+  }
+
+  /** §3.1: what a stranger has to fill in. */
+  fields(): Element {
+    this.#demandOpen()
+    return el('query', NS, {}, this.#instructions(), el('username', NS), el('password', NS))
+  }
+
+  /** §3.1: to somebody who is registered already. */
+  registered({ local }: Jid): Element {
+    return el('query', NS, {}, el('registered', NS), this.#instructions(), el('username', NS, {}, local), el('password', NS))
+  }
+
+  /** §3.1: a stranger has filled in the fields. */
+  async register({ payload, iq, address }: IqCall): Promise<void> {
+    this.#demandOpen()
+    if (childOf(payload, 'remove', NS) !== undefined) throw new StanzaError('unexpected-request', 'log in first') // §3.2
+    const username = fieldOf(payload, 'username')
+    const password = fieldOf(payload, 'password')
+    if (username === '' || password === '') throw new StanzaError('not-acceptable', 'a username and a password are needed')
+    const account = makeJid(this.#nameOf(username), iq.to!.domain)
+    if (await this.#app.accounts.exists(account)) throw new StanzaError('conflict', 'the username is taken')
+
+    const place = this.#rate.take(address)
+    if (place === undefined) throw new StanzaError('resource-constraint', 'too many registrations from your address', { type: 'wait' })
+    try {
+      await this.#app.accounts.create(account, password)
+    } catch (error) {
+      place.giveBack()
+      throw error
+    }
+    this.#app.log.info('account.registered', { account: account.bare, address })
+  }
+
+  /** §3.2 and §3.3. What was sent holds a password, and is not sent back. */
+  async change(account: Jid, payload: Element): Promise<void> {
+    try {
+      if (childOf(payload, 'remove', NS) !== undefined) await this.#remove(account, payload)
+      else await this.#changePassword(account, payload)
+    } catch (error) {
+      if (!(error instanceof StanzaError)) throw error
+      const { condition, text, type, extra } = error
+      throw new StanzaError(condition, text, { type, extra, echo: false })
+    }
+  }
+
+  /** §3.2: with all its data; then its sessions end with not-authorized, behind the answer. */
+  async #remove(account: Jid, payload: Element): Promise<void> {
+    if (payload.children.filter((child) => typeof child !== 'string').length > 1) throw new StanzaError('bad-request', 'remove stands alone')
+    await this.#app.removeAccount(account)
+    this.#app.log.info('account.removed', { account: account.bare })
+  }
+
+  /** §3.3. Durable before it is answered. */
+  async #changePassword(account: Jid, payload: Element): Promise<void> {
+    if (childOf(payload, 'username', NS) === undefined || childOf(payload, 'password', NS) === undefined) {
+      throw new StanzaError('bad-request', 'a username and a password are needed')
+    }
+    if (!isSameName(fieldOf(payload, 'username'), account)) throw new StanzaError('not-acceptable', 'you have an account') // §3.1.1
+    const password = fieldOf(payload, 'password')
+    if (password === '') throw new StanzaError('not-acceptable', 'the password is empty') // the old one is kept
+    await this.#app.accounts.setPassword(account, password)
+    this.#app.log.info('account.password_changed', { account: account.bare })
+  }
+
+  #demandOpen(): void {
+    if (this.#app.server.registration !== 'open') throw new StanzaError('service-unavailable', 'registration is closed') // §3.1
+  }
+
+  #instructions(): Element {
+    return el('instructions', NS, {}, this.#app.options.instructions)
+  }
+
+  /** The username prepared. Throws not-acceptable for one that nobody may have, conflict for a reserved one. */
+  #nameOf(username: string): string {
+    let local: string
+    try {
+      local = prepareLocal(username)
+    } catch (error) {
+      throw new StanzaError('not-acceptable', `the username cannot be used: ${(error as Error).message}`)
+    }
+    const { usernameBytesMax } = this.#app.options
+    if (Buffer.byteLength(local) > usernameBytesMax) throw new StanzaError('not-acceptable', `the username is over ${usernameBytesMax} bytes`)
+    if (/^[.~]|[\\]|\.\./.test(local)) throw new StanzaError('not-acceptable', 'the username looks like the path of a file')
+    if (mixesScripts(local)) throw new StanzaError('not-acceptable', 'the username mixes letters that look alike')
+    if (this.#reserved.has(skeleton(local))) throw new StanzaError('conflict', 'the username is reserved')
+    return local
+  }
+}
+
+/** The text of a field, '' where it is absent. */
+function fieldOf(query: Element, name: string): string {
+  const field = childOf(query, name, NS)
+  return field === undefined ? '' : textOf(field)
+}
+
+/** Some clients send the whole address. */
+function isSameName(username: string, account: Jid): boolean {
+  if (username === account.bare) return true
+  try {
+    return prepareLocal(username) === account.local
+  } catch {
+    return false
+  }
+}
+
+/** What remains of a name when letters that are easily taken for each other are one: `Adm1n.` is `admln`, and so is `admin`. */
+function skeleton(name: string): string {
+  return name.toLowerCase().replace(/[._-]/g, '').replaceAll('rn', 'm').replace(/0/g, 'o').replace(/[1i|]/g, 'l').replace(/5/g, 's')
+}
+
+/** Latin letters beside Cyrillic or Greek ones: `рeter` begins with a Cyrillic er. */
+function mixesScripts(name: string): boolean {
+  return /\p{Script=Latin}/u.test(name) && /[\p{Script=Cyrillic}\p{Script=Greek}]/u.test(name)
+}

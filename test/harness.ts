@@ -1,0 +1,461 @@
+// A whole server in the process, without sockets, for tests of modules and roles.
+//
+// Router and presence run as they do anywhere, on the in-process bus and an in-memory table; the harness stands in for
+// the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, and hands on
+// what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
+import { memoryBus } from '#bus/memory.ts'
+import type { Bus } from '#bus/bus.ts'
+import { type Caller, openCaller } from '#core/call.ts'
+import { type Clock, systemClock } from '#core/clock.ts'
+import { loadConfig } from '#core/config.ts'
+import type { Delivery, Fields, Origin } from '#core/envelope.ts'
+import { IqHomes } from '#core/iq.ts'
+import { type Lanes, openLanes } from '#core/lane.ts'
+import { type MemoryLog, memoryLog } from '#core/log.ts'
+import { Metrics } from '#core/metrics.ts'
+import type { AnyModule } from '#core/module.ts'
+import { receiveMulticast } from '#core/multicast.ts'
+import { checkOptions } from '#core/options.ts'
+import { type RoleName, soleOwnership } from '#core/ownership.ts'
+import type { Process } from '#core/process.ts'
+import { presenceModules, startPresence } from '#presence/main.ts'
+import { decodeStanza, encodeStanza } from '#router/answers.ts'
+import { startRouter } from '#router/main.ts'
+import { memoryTable } from '#table/memory.ts'
+import { type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'
+import type { ErrorType, StanzaCondition } from '#xmpp/error.ts'
+import { lowercaseId, randomId } from '#xmpp/id.ts'
+import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'
+import {
+  childOf,
+  type Element,
+  find,
+  readdress,
+  type Stanza,
+  type StanzaHead,
+  type StanzaName,
+  stanza,
+  textOf,
+} from '#xmpp/stanza.ts'
+
+export interface HarnessOptions {
+  /** As in the configuration file, over its defaults; the domain is example.org. */
+  readonly config?: Readonly<Record<string, unknown>>
+  /** The options of modules, by the module's name. */
+  readonly modules?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
+  /** By default the clock of the machine. */
+  readonly clock?: Clock
+  /** One that is handed in outlives the server: start another one on it, and it is the same server after a restart. */
+  readonly table?: Table
+}
+
+/** What an iq was answered with: its payload, nothing, or an error. */
+export type Answer = Element | Refusal | undefined
+export interface Refusal {
+  readonly condition: StanzaCondition
+  readonly type: ErrorType
+  readonly text: string
+  /** The whole answer, for what it repeats. */
+  readonly stanza: Stanza
+}
+
+const PASSWORD = 'a secret of nobody'
+const PATIENCE_MS = 3_000
+/** Turns of the event loop without any doing after which nothing more is to be expected. */
+const QUIET_TURNS = 4
+
+/** Starts router and presence with these modules, the roster among them. `await using server = await harness([ping])` stops it, too. */
+export async function harness(modules: readonly AnyModule[], options: HarnessOptions = {}): Promise<TestServer> {
+  const names = new Set(modules.map(({ name }) => name))
+  const all = [...presenceModules.filter(({ name }) => !names.has(name)), ...modules] as AnyModule[]
+  const process = makeProcess(all, options)
+  const roles = [await startPresence(process), await startRouter(process)]
+  return new TestServer(process, async () => {
+    for (const role of roles.reverse()) await role.stop()
+    await process.bus.drain()
+  })
+}
+
+function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): HarnessProcess {
+  const given = { domains: ['example.org'], scram: { iterations: 4096 }, ...options.config }
+  const { config } = loadConfig({ text: JSON.stringify(given), env: {} })
+  const moduleOptions: Record<string, Record<string, unknown>> = {}
+  for (const { name, options: specs = {} } of modules) {
+    const checked = checkOptions(name, specs as never, options.modules?.[name])
+    if (checked.faults.length > 0) throw new Error(checked.faults.join('\n'))
+    moduleOptions[name] = checked.options as Record<string, unknown>
+  }
+  const clock = options.clock ?? systemClock
+  const log = memoryLog()
+  const activity = new Activity()
+  const id = lowercaseId()
+  const inner = memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) })
+  return {
+    id,
+    bus: watchedBus(inner, activity),
+    table: watchedTable(options.table ?? memoryTable({ now: () => clock.now() }), activity),
+    ownership: soleOwnership(id),
+    config,
+    moduleOptions,
+    modules,
+    server: { domains: config.domains, registration: config.registration, version: '0.0.0-test' },
+    clock,
+    log,
+    metrics: new Metrics(),
+    activity,
+  }
+}
+
+interface HarnessProcess extends Process {
+  readonly log: MemoryLog
+  readonly activity: Activity
+}
+
+export class TestServer implements AsyncDisposable {
+  readonly process: HarnessProcess
+  readonly log: MemoryLog
+  readonly caller: Caller
+  readonly lanes: Lanes
+  readonly homes: IqHomes
+  readonly edge = `e${lowercaseId(6)}`
+  readonly #clients = new Map<string, TestClient>()
+  readonly #stopRoles: () => Promise<void>
+  readonly #deliveries
+  #stopped = false
+
+  constructor(process: HarnessProcess, stopRoles: () => Promise<void>) {
+    const { bus, ownership, log } = process
+    this.process = process
+    this.log = log
+    this.#stopRoles = stopRoles
+    this.caller = openCaller(bus, ownership)
+    this.lanes = openLanes(bus, ownership, this.edge, log)
+    this.homes = new IqHomes(process.modules)
+    this.#deliveries = receiveMulticast(bus, this.edge, (delivery) => this.#deliver(delivery), log)
+  }
+
+  #deliver(delivery: Delivery): void {
+    if (delivery.kind === 'order') {
+      this.#clients.get(delivery.session)?.obey(delivery.name, delivery.fields)
+      return
+    }
+    for (const session of delivery.sessions) this.#clients.get(session)?.deliver(delivery)
+  }
+
+  /** Makes an account. */
+  async account(account: string, password = PASSWORD): Promise<Jid> {
+    const jid = parseJid(account)
+    await this.caller.ask('router', jid.bare, 'account.create', { password })
+    return jid
+  }
+
+  async exists(account: string): Promise<boolean> {
+    return (await this.caller.ask('router', parseJid(account).bare, 'account.credentials', {})) !== null
+  }
+
+  /** Binds a session, after making its account where there is none. */
+  async connect(full: string): Promise<TestClient> {
+    const jid = parseJid(full)
+    if (!(await this.exists(jid.bare))) await this.account(jid.bare)
+    return this.bind(full)
+  }
+
+  /** Binds a session. Rejects with the StanzaError of a refusal. */
+  async bind(full: string): Promise<TestClient> {
+    const jid = parseJid(full)
+    const session = randomId(9)
+    const bound = await this.caller.ask('router', jid.bare, 'session.bind', { edge: this.edge, session, resource: jid.resource })
+    const client = new TestClient(this, session, parseJid(bound))
+    this.#clients.set(session, client)
+    return client
+  }
+
+  /** Binds a session and sends initial presence; what that brings has come. */
+  async online(full: string, priority = 0): Promise<TestClient> {
+    const client = await this.connect(full)
+    client.available(priority)
+    await this.quiet()
+    return client
+  }
+
+  /** An iq to a domain of ours from a stream that has not logged in. */
+  async stranger(type: 'get' | 'set', payload: Element, { to = 'example.org', address = '192.0.2.1' } = {}): Promise<Answer> {
+    const iq = stanza('iq', NO_JID, { to: parseJid(to), id: 'stranger', type }, payload)
+    return answerOf(decodeStanza(await this.caller.ask('router', to, 'iq.stranger', { stanza: encodeStanza(iq), address })))
+  }
+
+  /** Resolves when nothing is on its way: what was sent is acked, what it caused has come. */
+  async quiet(): Promise<void> {
+    const { activity } = this.process
+    const deadline = performance.now() + PATIENCE_MS
+    for (let still = 0, seen = -1; still < QUIET_TURNS; ) {
+      await new Promise((resolve) => setImmediate(resolve))
+      const idle = activity.underWay === 0 && [...this.#clients.values()].every(({ settled }) => settled)
+      still = idle && seen === activity.count ? still + 1 : 0
+      seen = activity.count
+      if (performance.now() > deadline) throw new Error(`the server does not come to rest\n${this.logged()}`)
+    }
+  }
+
+  /** The session is gone from the edge. */
+  forget(client: TestClient): void {
+    this.#clients.delete(client.session)
+  }
+
+  /** What was logged above debug, for messages of tests that fail. */
+  logged(): string {
+    const worth = this.log.lines.filter(({ level }) => level !== 'debug')
+    return worth.map(({ level, event, fields }) => `${level} ${event} ${JSON.stringify(fields)}`).join('\n')
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#deliveries.close()
+    this.lanes.close()
+    await this.#stopRoles()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+}
+
+interface Waiter {
+  readonly fits: (stanza: Stanza) => boolean
+  readonly take: (stanza: Stanza) => void
+}
+
+/** One bound session, and the client behind it. */
+export class TestClient {
+  readonly session: string
+  readonly jid: Jid
+  /** Everything that came, in order, with the `to` that the edge would have written. */
+  readonly received: Stanza[] = []
+  readonly flags = new Set<string>()
+  /** The stream error it was closed with. */
+  closed: { readonly condition: string; readonly text: string } | undefined
+  readonly #server: TestServer
+  readonly #queue: Stanza[] = []
+  readonly #kept: Stanza[] = []
+  #waiters: Waiter[] = []
+  #home: RoleName = 'router'
+  #known = false
+  #gone = false
+  #unacked = 0
+  #n = 0
+
+  constructor(server: TestServer, session: string, jid: Jid) {
+    this.#server = server
+    this.session = session
+    this.jid = jid
+  }
+
+  get settled(): boolean {
+    return this.#unacked === 0 && this.#queue.length === 0
+  }
+
+  /** Sends a stanza of this client's, `from` stamped. */
+  send(sent: Stanza): void {
+    this.#queue.push(readdress(sent, { from: this.jid }))
+    this.#pump()
+  }
+
+  message(to: string, text: string, ...more: readonly Element[]): void {
+    this.send(this.stanza('message', { to: parseJid(to), type: 'chat', id: randomId(6) }, el0('body', text), ...more))
+  }
+
+  available(priority = 0): void {
+    this.send(this.stanza('presence', {}, ...(priority === 0 ? [] : [el0('priority', String(priority))])))
+  }
+
+  stanza(name: StanzaName, head: StanzaHead, ...children: readonly Element[]): Stanza {
+    return stanza(name, this.jid, head, ...children)
+  }
+
+  /** Resolves to the answer; rejects where none comes. */
+  async iq(type: 'get' | 'set', payload: Element, to?: string): Promise<Answer> {
+    const id = randomId(6)
+    this.send(this.stanza('iq', { type, id, to: to === undefined ? undefined : parseJid(to) }, payload))
+    const isAnswer = (came: Stanza) => came.name === 'iq' && came.id === id && (came.type === 'result' || came.type === 'error')
+    return answerOf(await this.next(isAnswer))
+  }
+
+  /** The payload of a result. Rejects where the answer is an error or empty. */
+  async get(payload: Element, to?: string): Promise<Element> {
+    const answer = await this.iq('get', payload, to)
+    if (answer === undefined || 'condition' in answer) throw new Error(`no payload, but ${answer?.condition ?? 'an empty result'}`)
+    return answer
+  }
+
+  /** The oldest stanza that fits and was not taken, now or when it comes. */
+  next(fits: (stanza: Stanza) => boolean = () => true): Promise<Stanza> {
+    const at = this.#kept.findIndex(fits)
+    if (at >= 0) return Promise.resolve(this.#kept.splice(at, 1)[0]!)
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        fits,
+        take: (stanza) => {
+          clearTimeout(timer)
+          resolve(stanza)
+        },
+      }
+      const timer = setTimeout(() => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter)
+        const came = this.received.map(({ name, type, id, child }) => `${name} ${type} ${id} ${child}`).join('\n')
+        reject(new Error(`${this.jid.full} waited in vain. It has received:\n${came}\nThe server logged:\n${this.#server.logged()}`))
+      }, PATIENCE_MS)
+      this.#waiters.push(waiter)
+    })
+  }
+
+  /** The text of every message that came, in order; '' where one has no body. */
+  bodies(): string[] {
+    const messages = this.received.filter(({ name }) => name === 'message')
+    return messages.map((message) => textOf(find(message, 'body', NS_CLIENT) ?? el0('body', '')))
+  }
+
+  /** The stream ends. */
+  disconnect(): void {
+    if (this.#gone) return
+    this.#gone = true
+    this.#server.forget(this)
+    const account = this.jid.bare
+    const signal = { kind: 'signal', account, name: 'session.closed', fields: { session: this.session, resource: this.jid.resource } } as const
+    if (this.#known) this.#server.lanes.send('presence', account, signal)
+    this.#server.lanes.send('router', account, signal)
+  }
+
+  deliver(delivery: Delivery & { kind: 'stanza' }): void {
+    const { to, stanza } = delivery
+    const came = to === 'kept' ? stanza : readdress(stanza, { to: to === 'full' ? this.jid : parseJid(this.jid.bare) })
+    this.received.push(came)
+    const waiter = this.#waiters.find(({ fits }) => fits(came))
+    if (waiter === undefined) {
+      this.#kept.push(came)
+      return
+    }
+    this.#waiters = this.#waiters.filter((other) => other !== waiter)
+    waiter.take(came)
+  }
+
+  obey(name: string, fields: Fields): void {
+    if (name === 'flag') this.flags.add(String(fields.flag))
+    if (name !== 'close') return
+    this.closed = { condition: String(fields.condition), text: String(fields.text ?? '') }
+    this.disconnect()
+  }
+
+  /** A session has unacked envelopes at one home at a time, as at the edge. */
+  #pump(): void {
+    for (let next = this.#queue[0]; next !== undefined && !this.#gone; next = this.#queue[0]) {
+      const home = this.#homeOf(next)
+      if (this.#unacked > 0 && home !== this.#home) return
+      this.#queue.shift()
+      this.#home = home
+      if (home === 'presence') this.#known = true
+      this.#unacked++
+      const origin: Origin = { edge: this.#server.edge, session: this.session, n: ++this.#n }
+      const envelope = { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza: next } as const
+      this.#server.lanes.send(home, this.jid.bare, envelope, () => {
+        this.#unacked--
+        this.#pump()
+      })
+    }
+  }
+
+  #homeOf({ name, type, to, child }: Stanza): RoleName {
+    if (name === 'presence') return 'presence'
+    const request = name === 'iq' && (type === 'get' || type === 'set') && (to === undefined || to.resource === '')
+    return request ? this.#server.homes.homeOf(child) : 'router'
+  }
+}
+
+function el0(name: string, text: string): Element {
+  return { name, ns: NS_CLIENT, attrs: {}, children: [text] }
+}
+
+export function answerOf(answer: Stanza): Answer {
+  if (answer.type !== 'error') return answer.tree()[0]
+  const error = find(answer, 'error', NS_CLIENT)!
+  const conditions = error.children.filter((child): child is Element => typeof child !== 'string' && child.ns === NS_STANZAS)
+  const text = childOf(error, 'text', NS_STANZAS)
+  const { name: condition } = conditions.find(({ name }) => name !== 'text')!
+  return {
+    condition: condition as StanzaCondition,
+    type: error.attrs.type as ErrorType,
+    text: text === undefined ? '' : textOf(text),
+    stanza: answer,
+  }
+}
+
+/** A table in memory that is out of reach while `away`. */
+export function flakyTable(table: Table = memoryTable()): Table & { away: boolean } {
+  const check = (): void => {
+    if (flaky.away) throw new TableUnavailable('the table is away')
+  }
+  const flaky = {
+    away: false,
+    get: async (key: Key) => {
+      check()
+      return table.get(key)
+    },
+    put: async (row: Row, ifVersion?: string) => {
+      check()
+      return table.put(row, ifVersion)
+    },
+    delete: async (key: Key, ifVersion?: string) => {
+      check()
+      return table.delete(key, ifVersion)
+    },
+    async *query(pk: string, range?: Range) {
+      check()
+      yield* table.query(pk, range)
+    },
+  }
+  return flaky
+}
+
+/** Counts what happens, and what has begun and not ended. */
+class Activity {
+  count = 0
+  underWay = 0
+
+  async during<T>(work: Promise<T>): Promise<T> {
+    this.count++
+    this.underWay++
+    try {
+      return await work
+    } finally {
+      this.underWay--
+    }
+  }
+}
+
+function watchedBus(bus: Bus, activity: Activity): Bus {
+  return {
+    publish(subject, body) {
+      activity.count++
+      bus.publish(subject, body)
+    },
+    request: (subject, body, timeoutMs) => activity.during(bus.request(subject, body, timeoutMs)),
+    subscribe: (subject, handler, options) => bus.subscribe(subject, handler, options),
+    drain: () => bus.drain(),
+    status: (handler) => bus.status(handler),
+  }
+}
+
+function watchedTable(table: Table, activity: Activity): Table {
+  return {
+    get: (key) => activity.during(table.get(key)),
+    put: (row, ifVersion) => activity.during(table.put(row, ifVersion)),
+    delete: (key, ifVersion) => activity.during(table.delete(key, ifVersion)),
+    async *query(pk, range) {
+      for await (const row of table.query(pk, range)) {
+        activity.count++
+        yield row
+      }
+    },
+  }
+}
