@@ -3,8 +3,9 @@
 // Router and presence run as they do anywhere, on the in-process bus and an in-memory table; the harness stands in for
 // the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, and hands on
 // what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
-import { memoryBus } from '#bus/memory.ts'
+
 import type { Bus } from '#bus/bus.ts'
+import { memoryBus } from '#bus/memory.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
@@ -285,7 +286,8 @@ export class TestClient {
   /** The payload of a result. Rejects where the answer is an error or empty. */
   async get(payload: Element, to?: string): Promise<Element> {
     const answer = await this.iq('get', payload, to)
-    if (answer === undefined || 'condition' in answer) throw new Error(`no payload, but ${answer?.condition ?? 'an empty result'}`)
+    if (answer === undefined || 'condition' in answer)
+      throw new Error(`no payload, but ${answer?.condition ?? 'an empty result'}`)
     return answer
   }
 
@@ -304,7 +306,9 @@ export class TestClient {
       const timer = setTimeout(() => {
         this.#waiters = this.#waiters.filter((other) => other !== waiter)
         const came = this.received.map(({ name, type, id, child }) => `${name} ${type} ${id} ${child}`).join('\n')
-        reject(new Error(`${this.jid.full} waited in vain. It has received:\n${came}\nThe server logged:\n${this.#server.logged()}`))
+        reject(
+          new Error(`${this.jid.full} waited in vain. It has received:\n${came}\nThe server logged:\n${this.#server.logged()}`),
+        )
       }, PATIENCE_MS)
       this.#waiters.push(waiter)
     })
@@ -322,7 +326,12 @@ export class TestClient {
     this.#gone = true
     this.#server.forget(this)
     const account = this.jid.bare
-    const signal = { kind: 'signal', account, name: 'session.closed', fields: { session: this.session, resource: this.jid.resource } } as const
+    const signal = {
+      kind: 'signal',
+      account,
+      name: 'session.closed',
+      fields: { session: this.session, resource: this.jid.resource },
+    } as const
     if (this.#known) this.#server.lanes.send('presence', account, signal)
     this.#server.lanes.send('router', account, signal)
   }

@@ -1,6 +1,6 @@
 // Questions that one role asks the owner of an account and that want an answer at once: credentials, a bind, an
 // account to make. Names and fields are JSON; a StanzaError thrown over there is thrown over here.
-import { BusTimeout, type Bus, NoResponders, type Subscription } from '#bus/bus.ts'
+import { type Bus, BusTimeout, NoResponders, type Subscription } from '#bus/bus.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import type { Log } from './log.ts'
@@ -9,6 +9,7 @@ import type { Ownership, RoleName } from './ownership.ts'
 const CALL_TIMEOUT_MS = 10_000
 
 /** What a process can be asked. Declared by whoever answers, next to the answer. */
+// biome-ignore lint/suspicious/noEmptyInterface: a type cannot be added to
 export interface Calls {}
 
 type Asked<N extends keyof Calls> = Calls[N] extends { ask: infer A } ? A : never
@@ -28,7 +29,9 @@ export function openCaller(bus: Bus, ownership: Ownership): Caller {
       let answer: { told?: unknown; condition?: StanzaCondition; type?: ErrorType; text?: string }
       try {
         answer = JSON.parse(
-          Buffer.from(await bus.request(`call.${role}.${ownership.ownerOf(role, account)}`, body, CALL_TIMEOUT_MS)).toString('utf8'),
+          Buffer.from(await bus.request(`call.${role}.${ownership.ownerOf(role, account)}`, body, CALL_TIMEOUT_MS)).toString(
+            'utf8',
+          ),
         )
       } catch (error) {
         if (error instanceof BusTimeout || error instanceof NoResponders) {

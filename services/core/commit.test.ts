@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { flakyTable } from '#test/harness.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
+import { flakyTable } from '#test/harness.ts'
 import { manualClock } from './clock.ts'
 import { Commit, STAGED_ROWS_MAX, type Write } from './commit.ts'
 import { memoryLog } from './log.ts'
@@ -14,7 +14,7 @@ function setUp(table: Table = memoryTable()) {
   return { table, clock, log, commit: new Commit(table, clock, log) }
 }
 
-async function valueOf(table: Table, sk: string): Promise<string | undefined> {
+async function textOf(table: Table, sk: string): Promise<string | undefined> {
   const row = await table.get({ pk: 'a#romeo@a', sk })
   return row && Buffer.from(row.value).toString()
 }
@@ -38,7 +38,9 @@ function heldTable(): Table & { readonly puts: string[]; release: () => void } {
   })
 }
 
-const turn = () => new Promise((resolve) => setImmediate(resolve))
+async function turn(): Promise<void> {
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+}
 
 describe('after', () => {
   test('runs at once where nothing is staged', () => {
@@ -137,7 +139,7 @@ describe('a table that is away', () => {
     expect(ran).toBe(false)
     table.away = false
     await clock.settle(10_000)
-    expect([ran, await valueOf(table, 'one')]).toEqual([true, 'kept'])
+    expect([ran, await textOf(table, 'one')]).toEqual([true, 'kept'])
   })
 
   test('an older write of a row that failed does not undo a newer one that did not', async () => {
@@ -160,7 +162,11 @@ describe('a table that is away', () => {
     await clock.settle()
     fail = false
     await clock.settle(10_000)
-    expect([await valueOf(table, 'one'), await valueOf(table, 'two'), await valueOf(table, 'three')]).toEqual(['newer', undefined, 'older'])
+    expect([await textOf(table, 'one'), await textOf(table, 'two'), await textOf(table, 'three')]).toEqual([
+      'newer',
+      undefined,
+      'older',
+    ])
     expect(commit.pending('romeo@a')).toBe(false)
   })
 

@@ -113,7 +113,9 @@ export class Commit {
   async #write(writes: Write[]): Promise<void> {
     let left = writes
     for (let pauseMs = RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, RETRY_MOST_MS)) {
-      const results = await Promise.allSettled(left.map((write) => ('put' in write ? this.#table.put(write.put) : this.#table.delete(write.delete))))
+      const results = await Promise.allSettled(
+        left.map((write) => ('put' in write ? this.#table.put(write.put) : this.#table.delete(write.delete))),
+      )
       const failed: Write[] = []
       results.forEach((result, i) => {
         if (result.status === 'fulfilled') return

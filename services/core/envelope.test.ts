@@ -27,7 +27,16 @@ const jid = fc.tuple(name, name, fc.option(text)).map(([local, domain, resource]
 })
 const type = fc.oneof(fc.constantFrom('', 'chat', 'error', 'get', 'result', 'unavailable', 'probe', 'normal'), text)
 const stanza: fc.Arbitrary<Stanza> = fc
-  .tuple(fc.constantFrom<StanzaName>('message', 'presence', 'iq'), jid, fc.option(jid, { nil: undefined }), text, type, text, text, fc.uint8Array())
+  .tuple(
+    fc.constantFrom<StanzaName>('message', 'presence', 'iq'),
+    jid,
+    fc.option(jid, { nil: undefined }),
+    text,
+    type,
+    text,
+    text,
+    fc.uint8Array(),
+  )
   .map(([name, from, to, id, type, lang, child, payload]) => stanzaOfBytes(name, from, to, id, type, lang, child, payload))
 const fields = fc.dictionary(name, fc.oneof(text, fc.integer(), fc.boolean()))
 const envelope: fc.Arbitrary<Envelope> = fc.oneof(
@@ -79,7 +88,11 @@ describe('decode(encode(x)) = x', () => {
   test('of every delivery, one behind the other', () => {
     fc.assert(
       fc.property(fc.array(delivery, { maxLength: 5 }), (deliveries) => {
-        const reader = new Reader(bytesOf((out) => deliveries.forEach((delivery) => writeDelivery(out, delivery))))
+        const reader = new Reader(
+          bytesOf((out) => {
+            for (const delivery of deliveries) writeDelivery(out, delivery)
+          }),
+        )
         const read: Delivery[] = []
         while (!reader.done) read.push(readDelivery(reader))
         expect(read.map(shown)).toEqual(deliveries.map(shown))
@@ -88,7 +101,16 @@ describe('decode(encode(x)) = x', () => {
   })
 
   test('of a stanza from nobody to nobody, as a stranger’s iq is', () => {
-    const iq = stanzaOfBytes('iq', { ...parseJid('a'), bare: '', full: '', domain: '' }, undefined, 'x', 'get', '', '', new Uint8Array())
+    const iq = stanzaOfBytes(
+      'iq',
+      { ...parseJid('a'), bare: '', full: '', domain: '' },
+      undefined,
+      'x',
+      'get',
+      '',
+      '',
+      new Uint8Array(),
+    )
     expect(plain(readStanza(new Reader(bytesOf((out) => writeStanza(out, iq)))))).toEqual(plain(iq))
   })
 })

@@ -108,9 +108,17 @@ export function readEnvelope(bytes: Uint8Array): Envelope {
     const session = reader.text()
     const n = reader.f64()
     const trace = reader.text()
-    return { kind: 'stanza', point, account, origin: edge === '' ? undefined : { edge, session, n }, trace, stanza: readStanza(reader) }
+    return {
+      kind: 'stanza',
+      point,
+      account,
+      origin: edge === '' ? undefined : { edge, session, n },
+      trace,
+      stanza: readStanza(reader),
+    }
   }
-  if (kind === 1) return { kind: 'signal', account: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
+  if (kind === 1)
+    return { kind: 'signal', account: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
   if (kind === 2) {
     const accounts = readTexts(reader)
     return { kind: 'fanout', accounts, trace: reader.text(), stanza: readStanza(reader) }
@@ -149,7 +157,8 @@ export function readDelivery(reader: Reader): Delivery {
 /** Throws RangeError where a sender is newer by more than one version, or the body is not ours. */
 export function readVersion(reader: Reader): void {
   const version = reader.u8()
-  if (version > ENVELOPE_VERSION || version === 0) throw new RangeError(`envelope version ${version}; this process speaks ${ENVELOPE_VERSION}`)
+  if (version > ENVELOPE_VERSION || version === 0)
+    throw new RangeError(`envelope version ${version}; this process speaks ${ENVELOPE_VERSION}`)
 }
 
 function readTexts(reader: Reader): string[] {

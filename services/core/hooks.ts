@@ -2,10 +2,11 @@
 //
 // A guard may refuse, a stamp may rewrite, a copy may send more, and a listener is told. The lists are flattened
 // at start, so that a stanza costs one loop, and no promise is made while every hook answers at once.
+
+import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
-import { TableUnavailable } from '#table/table.ts'
 import type { Log } from './log.ts'
 
 /** Returned by a guard: the stanza goes no further and nobody is told. */
@@ -133,7 +134,13 @@ export class Hooks {
     }
   }
 
-  async #passSlowly(point: Point, stanza: Stanza, passage: Passage, at: number, first: ReturnType<Guard>): Promise<Stanza | typeof DROP> {
+  async #passSlowly(
+    point: Point,
+    stanza: Stanza,
+    passage: Passage,
+    at: number,
+    first: ReturnType<Guard>,
+  ): Promise<Stanza | typeof DROP> {
     const guards = this.#guards[point]
     let verdict = first
     for (let i = at; ; ) {

@@ -1,7 +1,8 @@
 // Finding who answers an iq, and turning what he returns or throws into the answer (RFC 6120 §8.2.3, §8.4).
+
+import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Element, Stanza } from '#xmpp/stanza.ts'
-import { TableUnavailable } from '#table/table.ts'
 import { asStanzaError, errorOf, resultOf } from './answer.ts'
 import type { Log } from './log.ts'
 import type { AnyModule, IqCall, IqHandler, IqTarget } from './module.ts'
@@ -52,11 +53,13 @@ export class IqTable {
 
   /** Throws Error where two modules answer the same iq, or a module one that it does not declare: by name, at start. */
   add(module: AnyModule, type: 'get' | 'set', ns: string, name: string, target: IqTarget, run: IqHandler): void {
-    if (!module.namespaces?.includes(ns)) throw new Error(`module ${module.name} answers iqs in ${ns} and does not declare it in namespaces`)
+    if (!module.namespaces?.includes(ns))
+      throw new Error(`module ${module.name} answers iqs in ${ns} and does not declare it in namespaces`)
     const child = `{${ns}}${name}`
     const key = keyOf(type, target, child)
     const taken = this.#handlers.get(key)
-    if (taken !== undefined) throw new Error(`modules ${taken.module} and ${module.name} both answer iq ${type} ${child} to ${target}`)
+    if (taken !== undefined)
+      throw new Error(`modules ${taken.module} and ${module.name} both answer iq ${type} ${child} to ${target}`)
     this.#handlers.set(key, { module: module.name, run })
     const targets = this.#targets.get(child) ?? new Set()
     this.#targets.set(child, targets.add(target))
@@ -65,7 +68,8 @@ export class IqTable {
   /** Throws service-unavailable where nobody answers this namespace here, feature-not-implemented where only this request is unknown. */
   find(type: string, target: IqTarget, child: string): Registered {
     const found =
-      this.#handlers.get(keyOf(type, target, child)) ?? (target === 'self' ? this.#handlers.get(keyOf(type, 'account', child)) : undefined)
+      this.#handlers.get(keyOf(type, target, child)) ??
+      (target === 'self' ? this.#handlers.get(keyOf(type, 'account', child)) : undefined)
     if (found !== undefined) return found
     const targets = this.#targets.get(child)
     const known = targets?.has(target) || (target === 'self' && targets?.has('account'))
@@ -74,7 +78,13 @@ export class IqTable {
 }
 
 /** Runs the handler. Calls `answer` once with the result or the error. TableUnavailable rises. */
-export function runIq(table: IqTable, target: IqTarget, call: Omit<IqCall, 'payload' | 'afterwards'>, log: Log, answer: (stanza: Stanza) => void): void | Promise<void> {
+export function runIq(
+  table: IqTable,
+  target: IqTarget,
+  call: Omit<IqCall, 'payload' | 'afterwards'>,
+  log: Log,
+  answer: (stanza: Stanza) => void,
+): void | Promise<void> {
   const { iq } = call
   const refuse = (error: unknown): void => {
     if (error instanceof TableUnavailable) throw error

@@ -13,7 +13,8 @@ export async function findModules(folder: string): Promise<AnyModule[]> {
   for (const file of files) {
     const { default: module } = (await import(pathToFileURL(join(folder, file)).href)) as { default?: AnyModule }
     if (module === undefined) continue // what modules share
-    if (typeof module.setup !== 'function' || typeof module.name !== 'string') throw new Error(`${join(folder, file)} exports no module`)
+    if (typeof module.setup !== 'function' || typeof module.name !== 'string')
+      throw new Error(`${join(folder, file)} exports no module`)
     modules.push(module)
   }
   return modules

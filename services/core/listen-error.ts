@@ -2,7 +2,10 @@
 
 /** Names the port, the address and the key that sets it. */
 export function listenError(error: NodeJS.ErrnoException, name: string, host: string, port: number): Error {
-  const key = { c2s: 'c2s.port', 'c2s (TLS)': 'c2s.tlsPort', websocket: 'websocket.port', http: 'http.port', metrics: 'metrics.port' }[name] ?? name
+  const key =
+    { c2s: 'c2s.port', 'c2s (TLS)': 'c2s.tlsPort', websocket: 'websocket.port', http: 'http.port', metrics: 'metrics.port' }[
+      name
+    ] ?? name
   const why =
     error.code === 'EADDRINUSE'
       ? `port ${port} on ${host} is taken by another program; stop it, or set ${key} to another port`

@@ -48,7 +48,9 @@ describe('one account', () => {
     const { mailboxes } = setUp()
     let ran = false
     mailboxes.run('romeo@a', gate().task)
-    mailboxes.run('juliet@b', () => void (ran = true))
+    mailboxes.run('juliet@b', () => {
+      ran = true
+    })
     expect([ran, mailboxes.busy]).toEqual([true, 1])
   })
 
@@ -64,7 +66,9 @@ describe('one account', () => {
     const { mailboxes, clock, log } = setUp()
     let ran = false
     mailboxes.run('romeo@a', broken)
-    mailboxes.run('romeo@a', () => void (ran = true))
+    mailboxes.run('romeo@a', () => {
+      ran = true
+    })
     await clock.settle()
     expect(ran).toBe(true)
     expect(log.lines).toMatchObject([{ level: 'error', event: 'task.broke' }])
@@ -72,25 +76,28 @@ describe('one account', () => {
 })
 
 describe('a table that is away', () => {
-  test.each(['throws', 'rejects'])('parks the account: the task that %s runs again until it passes, the next wait', async (how) => {
-    const { mailboxes, clock, log } = setUp()
-    const ran: string[] = []
-    let tries = 0
-    mailboxes.run('romeo@a', () => {
-      if (++tries <= 3) {
-        if (how === 'throws') throw new TableUnavailable('away')
-        return Promise.reject(new TableUnavailable('away'))
-      }
-      ran.push('first')
-    })
-    mailboxes.run('romeo@a', () => void ran.push('second'))
-    mailboxes.run('juliet@b', () => void ran.push('another account'))
-    await clock.settle()
-    expect([ran, tries]).toEqual([['another account'], 1])
-    await clock.settle(60_000)
-    expect([ran, tries]).toEqual([['another account', 'first', 'second'], 4])
-    expect(log.lines.map(({ event }) => event)).toEqual(['account.parked', 'account.parked', 'account.parked'])
-  })
+  test.each(['throws', 'rejects'])(
+    'parks the account: the task that %s runs again until it passes, the next wait',
+    async (how) => {
+      const { mailboxes, clock, log } = setUp()
+      const ran: string[] = []
+      let tries = 0
+      mailboxes.run('romeo@a', () => {
+        if (++tries <= 3) {
+          if (how === 'throws') throw new TableUnavailable('away')
+          return Promise.reject(new TableUnavailable('away'))
+        }
+        ran.push('first')
+      })
+      mailboxes.run('romeo@a', () => void ran.push('second'))
+      mailboxes.run('juliet@b', () => void ran.push('another account'))
+      await clock.settle()
+      expect([ran, tries]).toEqual([['another account'], 1])
+      await clock.settle(60_000)
+      expect([ran, tries]).toEqual([['another account', 'first', 'second'], 4])
+      expect(log.lines.map(({ event }) => event)).toEqual(['account.parked', 'account.parked', 'account.parked'])
+    },
+  )
 
   test('the pauses grow, and not without end', async () => {
     const { mailboxes, clock, log } = setUp()

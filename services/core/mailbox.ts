@@ -13,6 +13,7 @@ const RETRY_MOST_MS = 5_000
 
 export class Mailboxes {
   readonly #waiting = new Map<string, Task[]>()
+  #settled: (() => void)[] = []
   readonly #clock: Clock
   readonly #log: Log
 
@@ -24,6 +25,12 @@ export class Mailboxes {
   /** Accounts that wait for something. */
   get busy(): number {
     return this.#waiting.size
+  }
+
+  /** Resolves when no account waits for anything. */
+  settled(): Promise<void> {
+    if (this.#waiting.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#settled.push(resolve))
   }
 
   /** Nothing waits for this account. */
@@ -80,6 +87,7 @@ export class Mailboxes {
         const next = queue.shift()
         if (next === undefined) {
           this.#waiting.delete(account)
+          if (this.#waiting.size === 0) for (const resolve of this.#settled.splice(0)) resolve()
           return
         }
         task = next

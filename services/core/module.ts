@@ -2,8 +2,9 @@
 //
 // A module is set up once in every role, with the same file: guards, stamps and copies run wherever a stanza passes;
 // its iq handlers run in its home, the one role that writes what it stores.
-import type { Element, Stanza } from '#xmpp/stanza.ts'
+
 import type { Jid } from '#xmpp/jid.ts'
+import type { Element, Stanza } from '#xmpp/stanza.ts'
 import type { Accounts } from './accounts.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'

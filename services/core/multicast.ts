@@ -4,7 +4,15 @@
 // goes in one body. Each owner numbers its bodies per edge, so that an edge can see that one was lost.
 import type { Bus, Subscription } from '#bus/bus.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
-import { type Delivery, ENVELOPE_VERSION, type Fields, readDelivery, readVersion, type ToMode, writeDelivery } from './envelope.ts'
+import {
+  type Delivery,
+  ENVELOPE_VERSION,
+  type Fields,
+  readDelivery,
+  readVersion,
+  type ToMode,
+  writeDelivery,
+} from './envelope.ts'
 import type { Log } from './log.ts'
 import { Reader, Writer } from './wire.ts'
 

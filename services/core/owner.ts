@@ -3,17 +3,17 @@
 // A role (router/, presence/) adds what it does with a stanza that has passed the hooks, and which signals and calls
 // it answers. `done` of an envelope is called once: what it staged is durable, what it sent is with its next owner.
 import type { Subscription } from '#bus/bus.ts'
+import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza } from '#xmpp/stanza.ts'
-import { TableUnavailable } from '#table/table.ts'
 import { Accounts } from './accounts.ts'
 import { asStanzaError, errorOf } from './answer.ts'
-import { answerCalls, type CallHandlers, type Caller, openCaller } from './call.ts'
+import { ArchiveIds } from './archive-id.ts'
+import { answerCalls, type Caller, type CallHandlers, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
 import type { Envelope, Fields, Origin } from './envelope.ts'
 import { DROP, Hooks, type Passage, type Point } from './hooks.ts'
-import { ArchiveIds } from './archive-id.ts'
 import { IqHomes, IqTable, runIq } from './iq.ts'
 import { type Lanes, openLanes, receiveLanes } from './lane.ts'
 import type { Log } from './log.ts'
@@ -63,7 +63,7 @@ export class Owner {
   part!: RolePart
   readonly #local: ReadonlySet<string>
   #subscriptions: Subscription[] = []
-  #backlog: (() => void)[] = []
+  #backlog: { readonly envelope: Envelope; readonly done: () => void }[] = []
 
   constructor(process: Process, role: RoleName) {
     this.role = role
@@ -97,6 +97,7 @@ export class Owner {
   /** Stops taking envelopes; resolves when everything staged is durable. */
   async stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.close()
+    await this.mailboxes.settled()
     await this.commit.settled()
     this.lanes.close()
   }
@@ -112,7 +113,7 @@ export class Owner {
 
   #take(envelope: Envelope, done: () => void): void {
     if (this.commit.congested || this.#backlog.length > 0) {
-      this.#backlog.push(() => this.#handle(envelope, done))
+      this.#backlog.push({ envelope, done })
       if (this.#backlog.length === 1) this.commit.onRelief(() => this.#catchUp())
       return
     }
@@ -122,7 +123,14 @@ export class Owner {
   #catchUp(): void {
     const backlog = this.#backlog
     this.#backlog = []
-    for (const handle of backlog) handle()
+    for (const { envelope, done } of backlog) {
+      try {
+        this.#handle(envelope, done)
+      } catch (error) {
+        this.log.error('envelope.refused', { error })
+        done()
+      }
+    }
   }
 
   #handle(envelope: Envelope, done: () => void): void {
@@ -207,7 +215,8 @@ export class Owner {
     const known = this.part.sessions(account.bare).length > 0 && !this.accounts.isSealed(account)
     const exists = known || this.accounts.exists(account)
     if (exists === true) return this.#passInbound(stanza, passage, done)
-    if (exists !== false) return exists.then((exists) => (exists ? this.#passInbound(stanza, passage, done) : this.#toNobody(stanza, account, done)))
+    if (exists !== false)
+      return exists.then((exists) => (exists ? this.#passInbound(stanza, passage, done) : this.#toNobody(stanza, account, done)))
     this.#toNobody(stanza, account, done)
   }
 
@@ -288,8 +297,25 @@ export class Owner {
       return done()
     }
     const role = this.#roleFor(stanza, to)
-    if (role === this.role && this.process.ownership.ownerOf(role, to.bare) === this.process.id) this.receive(stanza, to.bare, done)
-    else this.lanes.send(role, to.bare, { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, trace: '', stanza }, done)
+    if (role === this.role && this.process.ownership.ownerOf(role, to.bare) === this.process.id)
+      this.receive(stanza, to.bare, done)
+    else
+      this.lanes.send(
+        role,
+        to.bare,
+        { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, trace: '', stanza },
+        done,
+      )
+  }
+
+  /** Hands a stanza that is for one of our accounts on to where its sessions are. */
+  toRouter(stanza: Stanza, account: Jid, done: () => void): void {
+    this.lanes.send(
+      'router',
+      account.bare,
+      { kind: 'stanza', point: 'inbound', account: account.bare, origin: undefined, trace: '', stanza },
+      done,
+    )
   }
 
   /** One stanza for many accounts, in this role: one envelope per owner, whoever of them is online. Other domains get one each. */
@@ -355,7 +381,8 @@ export class Owner {
 
   #roleFor(stanza: Stanza, to: Jid): RoleName {
     if (stanza.name === 'presence') return 'presence'
-    if (stanza.name === 'iq' && to.resource === '' && (stanza.type === 'get' || stanza.type === 'set')) return this.homes.homeOf(stanza.child)
+    if (stanza.name === 'iq' && to.resource === '' && (stanza.type === 'get' || stanza.type === 'set'))
+      return this.homes.homeOf(stanza.child)
     return 'router'
   }
 

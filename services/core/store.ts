@@ -3,9 +3,10 @@
 // Records and maps of one account are one range of one key, read by one query and then kept in memory by the owner,
 // who is their only writer: a change is visible here at once and staged for the Table (core/commit.ts). A journal has
 // a key of its own and is read from the Table. Whatever is made here is deleted and exported with the account.
-import type { Jid } from '#xmpp/jid.ts'
-import { randomId } from '#xmpp/id.ts'
+
 import type { Table } from '#table/table.ts'
+import { randomId } from '#xmpp/id.ts'
+import type { Jid } from '#xmpp/jid.ts'
 import type { Commit } from './commit.ts'
 
 /** Accounts kept in memory: at most twice this, when both generations are full. */
@@ -133,7 +134,11 @@ export class Store {
         await new Promise<void>((resolve) => commit.after(account.bare, resolve)) // what is staged is read, too
         let left = limit
         const bounds = { ...(after !== undefined && { from: after }), ...(before !== undefined && { to: before }) }
-        for await (const row of table.query(journalKey(name, account.bare), { ...bounds, reverse: reverse ?? false, limit: limit + 2 })) {
+        for await (const row of table.query(journalKey(name, account.bare), {
+          ...bounds,
+          reverse: reverse ?? false,
+          limit: limit + 2,
+        })) {
           if (row.sk === after || row.sk === before) continue
           if (left-- <= 0) return
           yield { id: row.sk, entry: row.value }

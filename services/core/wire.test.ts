@@ -12,7 +12,10 @@ const value: fc.Arbitrary<Value> = fc.oneof(
   fc.record({ kind: fc.constant('u16' as const), value: fc.integer({ min: 0, max: 0xffff }) }),
   fc.record({ kind: fc.constant('u32' as const), value: fc.integer({ min: 0, max: 0xffffffff }) }),
   fc.record({ kind: fc.constant('f64' as const), value: fc.maxSafeNat() }),
-  fc.record({ kind: fc.constant('text' as const), value: fc.option(fc.string({ unit: 'grapheme', maxLength: 200 }), { nil: undefined }) }),
+  fc.record({
+    kind: fc.constant('text' as const),
+    value: fc.option(fc.string({ unit: 'grapheme', maxLength: 200 }), { nil: undefined }),
+  }),
   fc.record({ kind: fc.constant('bytes' as const), value: fc.uint8Array({ maxLength: 5_000 }) }),
 )
 
@@ -41,16 +44,19 @@ describe('what is written is read', () => {
     )
   })
 
-  test.each([0, 1, 21_844, 21_845, 0xfffd, 0xfffe, 0xffff, 0x10000, 300_000])('a text of %i characters, of one byte or of three', (length) => {
-    for (const character of ['x', '€']) {
-      const out = new Writer()
-      out.text(character.repeat(length))
-      out.u8(7)
-      const reader = new Reader(out.take())
-      expect(reader.text() === character.repeat(length)).toBe(true)
-      expect([reader.u8(), reader.done]).toEqual([7, true])
-    }
-  })
+  test.each([0, 1, 21_844, 21_845, 0xfffd, 0xfffe, 0xffff, 0x10000, 300_000])(
+    'a text of %i characters, of one byte or of three',
+    (length) => {
+      for (const character of ['x', '€']) {
+        const out = new Writer()
+        out.text(character.repeat(length))
+        out.u8(7)
+        const reader = new Reader(out.take())
+        expect(reader.text() === character.repeat(length)).toBe(true)
+        expect([reader.u8(), reader.done]).toEqual([7, true])
+      }
+    },
+  )
 
   test('no text and an empty one are two things', () => {
     const out = new Writer()

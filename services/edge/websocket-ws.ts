@@ -6,16 +6,26 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
 import { tlsContextOptions } from './certificate.ts'
-import { type Connection, type ConnectionEvents, isLoopback } from './connection.ts'
+import type { Connection, ConnectionEvents } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, join } from './gather.ts'
 import type { Listener } from './main.ts'
-import { PING_INTERVAL_S, SUBPROTOCOL, type WebSocketOptions } from './websocket.ts'
+import {
+  CLOSE,
+  CLOSE_TIMEOUT_MS,
+  offersXmpp,
+  PING_INTERVAL_S,
+  REFUSED,
+  SUBPROTOCOL,
+  TEXT_ONLY,
+  type WebSocketClient,
+  type WebSocketOptions,
+} from './websocket.ts'
 
 export async function listenWs(options: WebSocketOptions, log: Log): Promise<Listener> {
-  const { host, port, path, tls, trusts, onConnection } = options
+  const { host, port, path, tls, clientOf, onConnection } = options
   const refuse: http.RequestListener = (request, response) => {
-    const [status, text] = pathOf(request) === path ? [426, 'this port speaks XMPP over WebSocket\n'] : [404, 'nothing here\n']
-    response.writeHead(status as number, { upgrade: 'websocket', 'content-type': 'text/plain' }).end(text)
+    const [status, text] = pathOf(request) === path ? REFUSED.upgrade : REFUSED.path
+    response.writeHead(Number.parseInt(status, 10), { upgrade: 'websocket', connection: 'close', 'content-type': 'text/plain' }).end(text)
   }
   const limits = { requestTimeout: 10_000, headersTimeout: 10_000, connectionsCheckingInterval: 5_000 }
   const server = tls === undefined ? http.createServer(limits, refuse) : https.createServer({ ...limits, ...tlsContextOptions(tls) }, refuse)
@@ -30,13 +40,11 @@ export async function listenWs(options: WebSocketOptions, log: Log): Promise<Lis
 
   server.on('upgrade', (request, socket: Socket, head) => {
     socket.on('error', () => socket.destroy())
-    if (pathOf(request) !== path) return refuseUpgrade(socket, '404 Not Found', 'nothing here')
-    const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((protocol) => protocol.trim())
-    if (!offered.includes(SUBPROTOCOL)) return refuseUpgrade(socket, '400 Bad Request', `the subprotocol ${SUBPROTOCOL} is spoken here (RFC 7395)`)
+    if (pathOf(request) !== path) return refuseUpgrade(socket, REFUSED.path)
+    if (!offersXmpp(headerOf(request, 'sec-websocket-protocol'))) return refuseUpgrade(socket, REFUSED.subprotocol)
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const address = socket.remoteAddress ?? ''
-      const encrypted = tls !== undefined || (trusts(address) && request.headers['x-forwarded-proto'] === 'https')
-      const connection = new WsConnection(webSocket, socket, address, encrypted, log)
+      const client = clientOf(socket.remoteAddress ?? '', (name) => headerOf(request, name))
+      const connection = new WsConnection(webSocket, socket, client, log)
       connection.events = onConnection(connection)
     })
   })
@@ -50,7 +58,11 @@ export async function listenWs(options: WebSocketOptions, log: Log): Promise<Lis
     host,
     port: (server.address() as AddressInfo).port,
     driver: 'ws',
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections() // of plain HTTP: those that were upgraded are not among them, and are waited for
+      }),
   }
 }
 
@@ -58,8 +70,14 @@ function pathOf(request: http.IncomingMessage): string {
   return (request.url ?? '').split('?', 1)[0]!
 }
 
-function refuseUpgrade(socket: Socket, status: string, text: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length + 1}\r\n\r\n${text}\n`)
+/** A header's values, '' where there is none. */
+function headerOf(request: http.IncomingMessage, name: string): string {
+  const value = request.headers[name]
+  return Array.isArray(value) ? value.join(',') : (value ?? '')
+}
+
+function refuseUpgrade(socket: Socket, [status, text]: readonly [string, string]): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`)
 }
 
 class WsConnection implements Connection, Flushable {
@@ -71,18 +89,21 @@ class WsConnection implements Connection, Flushable {
   events!: ConnectionEvents
   readonly #webSocket: WebSocket
   readonly #socket: Socket
+  readonly #log: Log
   #frames: (string | Buffer)[] = []
   #gatheredBytes = 0
   #gone = false
+  #lingering: NodeJS.Timeout | undefined
   /** Cleared by a pong: two pings without one, and the peer is dead. */
   #unanswered = 0
 
-  constructor(webSocket: WebSocket, socket: Socket, address: string, encrypted: boolean, log: Log) {
+  constructor(webSocket: WebSocket, socket: Socket, client: WebSocketClient, log: Log) {
     this.#webSocket = webSocket
     this.#socket = socket
-    this.address = address
-    this.loopback = isLoopback(address)
-    this.encrypted = encrypted
+    this.#log = log
+    this.address = client.address
+    this.loopback = client.loopback
+    this.encrypted = client.encrypted
     socket.setNoDelay(true)
     const pings = setInterval(() => {
       if (++this.#unanswered > 2) return this.destroy()
@@ -91,14 +112,38 @@ class WsConnection implements Connection, Flushable {
     webSocket.on('pong', () => {
       this.#unanswered = 0
     })
-    webSocket.on('message', (data) => this.events.data(data as Buffer))
-    webSocket.on('error', (error) => log.debug('connection.failed', { address, error: error.message }))
+    webSocket.on('message', (data, isBinary) => {
+      if (isBinary) this.#close(CLOSE.unsupportedData, TEXT_ONLY)
+      else this.events.data(data as Buffer)
+    })
+    webSocket.on('error', (error) => {
+      log.debug('connection.failed', { address: this.address, error: error.message })
+      this.#linger() // the close frame is on its way
+    })
     webSocket.on('close', () => {
       clearInterval(pings)
-      this.#gone = true
-      this.#frames = []
-      this.events.closed()
+      clearTimeout(this.#lingering)
+      this.#leave()
     })
+  }
+
+  #leave(): void {
+    if (this.#gone) return
+    this.#gone = true
+    this.#frames = []
+    this.events.closed()
+  }
+
+  /** RFC 6455 §7.1.2. A peer that does not answer the close is cut off. */
+  #close(code: number, reason = ''): void {
+    this.#webSocket.close(code, reason)
+    this.#linger()
+  }
+
+  #linger(): void {
+    this.#webSocket.resume() // else the answer is not seen
+    this.#lingering ??= setTimeout(() => this.destroy(), CLOSE_TIMEOUT_MS)
+    this.#leave()
   }
 
   get unsentBytes(): number {
@@ -123,6 +168,11 @@ class WsConnection implements Connection, Flushable {
     this.#socket.uncork()
   }
 
+  broke(error: unknown): void {
+    this.#log.error('connection.broke', { address: this.address, error })
+    this.destroy()
+  }
+
   startTls(): void {
     throw new Error('a WebSocket has no STARTTLS')
   }
@@ -137,7 +187,7 @@ class WsConnection implements Connection, Flushable {
 
   end(): void {
     this.flush()
-    if (!this.#gone) this.#webSocket.close(1000)
+    if (!this.#gone) this.#close(CLOSE.normal)
   }
 
   destroy(): void {

@@ -7,6 +7,7 @@ import { type AnyModule, defineModule } from '#core/module.ts'
 import { presenceModules } from '#presence/main.ts'
 import { openSqliteTable } from '#table/sqlite.ts'
 import type { Table } from '#table/table.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { AccountRequest } from './account-calls.ts'
 import { openAtRest } from './at-rest.ts'
 import { tryLockFolder } from './folder-lock.ts'
@@ -125,6 +126,28 @@ test('a removal takes the journals of every module with it, and leaves those of 
     expect(rows).toEqual({ romeo: 0, juliet: 300 })
   })
   expect(await command(here, { call: 'account.list' })).toEqual(['juliet@localhost', 1])
+})
+
+test('what a module still does behind its answer is done before the command ends', async () => {
+  const here = config()
+  const [romeo, juliet] = ['romeo@localhost', 'juliet@localhost']
+  const slow = defineModule({
+    name: 'slow',
+    home: 'router',
+    xeps: [],
+    setup(app) {
+      const mourned = app.record<string[]>('mourned', [])
+      const mourn = async (jid: Jid): Promise<void> => {
+        for (let n = 0; n < 30; n++) await app.accounts.exists(parseJid(`stranger${n}@localhost`)) // a read each
+        await mourned.update(parseJid(juliet!), (before) => [...before, jid.bare])
+      }
+      app.on('account.deleted', ({ account }) => void mourn(account))
+    },
+  })
+  for (const account of [romeo, juliet]) await command(here, { call: 'account.create', account, fields: { password: 'x' } })
+  await command(here, { call: 'account.remove', account: romeo }, [...presenceModules, slow])
+  const row = await withTable(here, (table) => table.get({ pk: `a#${juliet}`, sk: 'mourned' }))
+  expect(JSON.parse(String(row && Buffer.from(row.value)))).toEqual([romeo])
 })
 
 test('a folder that cannot be made is named', async () => {

@@ -2,25 +2,17 @@
 //
 // Accounts are made and removed by those who own them while the server runs: so contacts hear of a removal, and every
 // row goes that a module knows of. Here the same roles do the same, and stop when they have nothing under way.
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
-import { memoryBus } from '#bus/memory.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
 import { Lifecycle } from '#core/lifecycle.ts'
 import type { Log } from '#core/log.ts'
-import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
-import { soleOwnership } from '#core/ownership.ts'
-import type { Process } from '#core/process.ts'
-import { VERSION } from '#core/version.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
-import { openSqliteTable } from '#table/sqlite.ts'
 import type { ClosableTable, Table } from '#table/table.ts'
-import { lowercaseId } from '#xmpp/id.ts'
 import { accountCalls, type Perform } from './account-calls.ts'
 import { type FolderLock, tryLockFolder } from './folder-lock.ts'
+import { makeDataFolder, makeProcess, openTable } from './parts.ts'
 
 /** A disk that refuses writes is tried again for this long. */
 const STOP_TIMEOUT_MS = 10_000
@@ -35,7 +27,7 @@ export interface AtRest {
 
 /** Makes the folder where it is not there. Undefined while another process is at work on it. */
 export async function openAtRest(config: Config, modules: readonly AnyModule[], log: Log): Promise<AtRest | undefined> {
-  await makeFolder(config.data)
+  await makeDataFolder(config.data)
   const lock = tryLockFolder(config.data)
   if (lock === undefined) return undefined
   try {
@@ -48,25 +40,9 @@ export async function openAtRest(config: Config, modules: readonly AnyModule[], 
 
 async function startRoles(config: Config, modules: readonly AnyModule[], log: Log, lock: FolderLock): Promise<AtRest> {
   const lifecycle = new Lifecycle(log)
-  const opened = await openSqliteTable({
-    file: join(config.data, 'rookery.sqlite'),
-    onError: (error) => log.error('table.failed', { error }),
-  })
+  const opened = await openTable(config, log)
   const { table, quiet } = watched(opened)
-  const id = lowercaseId()
-  const process: Process = {
-    id,
-    bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
-    table,
-    ownership: soleOwnership(id),
-    config,
-    moduleOptions: config.modules,
-    modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
-    server: { domains: config.domains, registration: config.registration, version: VERSION },
-    clock: idleClock,
-    log,
-    metrics: new Metrics(),
-  }
+  const process = makeProcess(config, modules, log, table, idleClock)
   try {
     await lifecycle.start(startPresence(process))
     await lifecycle.start(startRouter(process))
@@ -132,16 +108,4 @@ async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
   const done = await Promise.race([work.then(() => true), late])
   clearTimeout(timer)
   return done
-}
-
-/** For its owner alone: keys, passwords' keys and messages will be in it. */
-async function makeFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true, mode: 0o700 })
-  } catch (error) {
-    throw new Error(
-      `the data folder ${folder} cannot be made: ${(error as Error).message}; set data to a folder this user may write`,
-      { cause: error },
-    )
-  }
 }

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
+import type { Config } from '#core/config.ts'
 import type { RunningRole } from '#core/process.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
@@ -29,15 +30,20 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
+function ownFolder(): Config {
+  const config = testConfig()
+  cleanups.push(() => rmSync(config.data, { recursive: true }))
+  return config
+}
+
 async function started<T extends RunningRole>(starting: Promise<T>): Promise<T> {
   const role = await starting
   cleanups.push(() => role.stop())
   return role
 }
 
-async function serve(config = testConfig()) {
+async function serve(config = ownFolder()) {
   const process = testProcess(config)
-  cleanups.push(() => rmSync(config.data, { recursive: true }))
   const control = await started(startControl(process))
   await started(startPresence(process))
   await started(startRouter(process))
@@ -46,7 +52,7 @@ async function serve(config = testConfig()) {
 
 /** A control socket before a router that answers its first call when it is told to. */
 async function serveSlowly() {
-  const config = testConfig()
+  const config = ownFolder()
   const clock = manualClock()
   const process = { ...testProcess(config), clock }
   const asked = new Promise<() => void>((tell) => {
@@ -210,7 +216,7 @@ describe('what is refused', () => {
   })
 
   test('while the roles are away, a call says so', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     await started(startControl(testProcess(config)))
     expect(await peer(controlPath(config.data)).ask({ call: 'account.remove', account })).toEqual({
       condition: 'resource-constraint',
@@ -256,7 +262,7 @@ describe('the socket', () => {
   })
 
   test('what a server that died left behind is replaced', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const path = controlPath(config.data)
     await leaveSocket(path)
     expect(lstatSync(path).isSocket()).toBe(true)
@@ -273,14 +279,14 @@ describe('the socket', () => {
   })
 
   test('of two servers that start at the same moment one is refused', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const starts = await Promise.allSettled([startControl(testProcess(config)), startControl(testProcess(config))])
     for (const start of starts) if (start.status === 'fulfilled') await started(Promise.resolve(start.value))
     expect(starts.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
   })
 
   test('where locks do not hold, a live socket is enough to be refused', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const other = createServer().listen(controlPath(config.data))
     cleanups.push(() => other.close())
     await expect(startControl(testProcess(config))).rejects.toThrow('another server runs on the data folder')
@@ -288,7 +294,7 @@ describe('the socket', () => {
   })
 
   test('a command that is at work on the data at rest is waited for', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const lock = tryLockFolder(config.data)!
     const starting = startControl(testProcess(config))
     setTimeout(() => lock.release(), 120)
@@ -297,7 +303,7 @@ describe('the socket', () => {
   })
 
   test('a file of its name that is no socket is left alone', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     writeFileSync(controlPath(config.data), 'precious')
     await expect(startControl(testProcess(config))).rejects.toThrow('in the way of the control socket')
     tryLockFolder(config.data)!.release() // and the folder is free again
@@ -319,7 +325,7 @@ describe('where the socket is', () => {
   })
 
   test('a path that is too long for a socket is replaced by one that is not, and works', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const data = join(config.data, 'x'.repeat(120))
     mkdirSync(data)
     const path = controlPath(data)
@@ -333,7 +339,7 @@ describe('where the socket is', () => {
   })
 
   test.runIf(process.getuid?.() === 0)('there, the socket of another user is not trusted', async () => {
-    const config = testConfig()
+    const config = ownFolder()
     const data = join(config.data, 'x'.repeat(120))
     mkdirSync(data)
     const path = controlPath(data)

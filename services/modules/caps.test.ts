@@ -33,7 +33,9 @@ const FORM = `
 
 describe('XEP-0115 §5 Verification String', () => {
   test('§5.2 Simple Generation Example', () => {
-    expect(capsHash(info(`<identity category='client' type='pc' name='Exodus 0.9.1'/>${FEATURES}`))).toBe('QgayPKawpkPSDYmwT/WM94uAlu0=')
+    expect(capsHash(info(`<identity category='client' type='pc' name='Exodus 0.9.1'/>${FEATURES}`))).toBe(
+      'QgayPKawpkPSDYmwT/WM94uAlu0=',
+    )
   })
 
   test('§5.3 Complex Generation Example', () => {
@@ -88,7 +90,9 @@ describe('XEP-0115 §6.3 Stream Feature', () => {
     await using server = await harness([caps, disco])
     const romeo = await server.connect('romeo@example.org/garden')
     const node = 'https://rookery.invalid#ItBTI0XLDFvVxZ72NQElAzKS9sU='
-    expect(await romeo.iq('get', el('query', NS_DISCO_INFO, { node }), 'example.org')).toMatchObject({ condition: 'item-not-found' })
+    expect(await romeo.iq('get', el('query', NS_DISCO_INFO, { node }), 'example.org')).toMatchObject({
+      condition: 'item-not-found',
+    })
   })
 
   test('§6.2 the caps node is not among the items', async () => {

@@ -58,7 +58,10 @@ describe('XEP-0030 §3.2 Info Nodes, §4.2 Items Nodes', () => {
   ])('§7 %s of a node of %s that is not there is item-not-found', async (_name, to, ns) => {
     await using server = await harness([disco, services()])
     const romeo = await server.connect('romeo@example.org/garden')
-    expect(await romeo.iq('get', el('query', ns, { node: 'toString' }), to)).toMatchObject({ condition: 'item-not-found', type: 'cancel' })
+    expect(await romeo.iq('get', el('query', ns, { node: 'toString' }), to)).toMatchObject({
+      condition: 'item-not-found',
+      type: 'cancel',
+    })
   })
 })
 
@@ -70,7 +73,10 @@ describe('XEP-0030 §4.1 Discovering Items: the host', () => {
   })
 
   test('lists what modules have added', async () => {
-    await using server = await harness([disco, services({ jid: 'rooms.example.org', name: 'Rooms' }, { jid: 'upload.example.org' })])
+    await using server = await harness([
+      disco,
+      services({ jid: 'rooms.example.org', name: 'Rooms' }, { jid: 'upload.example.org' }),
+    ])
     const romeo = await server.connect('romeo@example.org/garden')
     expect((await romeo.get(ITEMS, 'example.org')).children).toEqual([
       el('item', NS_DISCO_ITEMS, { jid: 'rooms.example.org', name: 'Rooms' }),
@@ -96,7 +102,9 @@ describe('XEP-0030 §3.1, §8: on behalf of an account', () => {
     await using server = await harness([disco, services()])
     const romeo = await server.connect('romeo@example.org/garden')
     const answer = await romeo.get(INFO, to)
-    expect(childrenOf(answer, 'identity', NS_DISCO_INFO)).toEqual([el('identity', NS_DISCO_INFO, { category: 'account', type: 'registered' })])
+    expect(childrenOf(answer, 'identity', NS_DISCO_INFO)).toEqual([
+      el('identity', NS_DISCO_INFO, { category: 'account', type: 'registered' }),
+    ])
     expect(featuresOf(answer)).toEqual([NS_DISCO_INFO, NS_DISCO_ITEMS, 'urn:of-accounts'])
   })
 
@@ -121,11 +129,8 @@ describe('XEP-0030 §3.1, §8: on behalf of an account', () => {
     await using server = await harness([disco])
     await server.account('juliet@example.org')
     const tybalt = await server.connect('tybalt@example.org/street')
-    const answers = [await tybalt.iq('get', query, 'juliet@example.org'), await tybalt.iq('get', query, 'nobody@example.org')]
-    if (query.ns === NS_DISCO_INFO) {
-      for (const answer of answers) expect(answer).toMatchObject({ condition: 'service-unavailable', type: 'cancel', text: '' })
-    } else {
-      for (const answer of answers) expect(answer).toEqual(query) // empty, and the node mirrored
+    for (const account of ['juliet@example.org', 'nobody@example.org']) {
+      expect(await tybalt.iq('get', query, account)).toMatchObject({ condition: 'service-unavailable', type: 'cancel', text: '' })
     }
   })
 })

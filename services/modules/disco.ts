@@ -31,18 +31,31 @@ interface Rosters {
 
 /** Identities and features of the host: what is below `<query/>` (§3.1). */
 export function hostInfo(modules: readonly AnyModule[]): readonly Element[] {
-  return infoOf('server', 'im', SOFTWARE_NAME, modules.flatMap(({ features }) => features?.host ?? []))
+  return infoOf(
+    'server',
+    'im',
+    SOFTWARE_NAME,
+    modules.flatMap(({ features }) => features?.host ?? []),
+  )
 }
 
 /** The same of every account. */
 export function accountInfo(modules: readonly AnyModule[]): readonly Element[] {
-  return infoOf('account', 'registered', undefined, modules.flatMap(({ features }) => features?.account ?? []))
+  return infoOf(
+    'account',
+    'registered',
+    undefined,
+    modules.flatMap(({ features }) => features?.account ?? []),
+  )
 }
 
 /** §3.1: every entity has an identity and supports disco#info; no feature twice. */
 function infoOf(category: string, type: string, name: string | undefined, announced: readonly string[]): readonly Element[] {
   const features = [...new Set([NS_DISCO_INFO, NS_DISCO_ITEMS, ...announced])].sort()
-  return [el('identity', NS_DISCO_INFO, { category, type, name }), ...features.map((feature) => el('feature', NS_DISCO_INFO, { var: feature }))]
+  return [
+    el('identity', NS_DISCO_INFO, { category, type, name }),
+    ...features.map((feature) => el('feature', NS_DISCO_INFO, { var: feature })),
+  ]
 }
 
 export default defineModule<Disco>({
@@ -58,10 +71,13 @@ export default defineModule<Disco>({
     const nodes = new Map<string, () => readonly Element[]>()
     const rosters = app.needNamed<Rosters>('roster')
 
-    /** §8: the account itself, and those who may see its presence. */
-    async function mayAsk({ account, iq }: IqCall): Promise<boolean> {
-      if (iq.from.bare === account.bare) return true
-      return (await app.accounts.exists(account)) && (await rosters?.seenBy(account, iq.from)) === true
+    /**
+     * §8: the account itself may ask, and who may see its presence. Anybody else is told what he is told of an account that
+     * is not there, which RFC 6121 §8.5.1 wants to be service-unavailable: also for items, where §8 speaks of an empty list.
+     */
+    async function demandEntitled({ account, iq }: IqCall): Promise<void> {
+      if (iq.from.bare === account.bare || (await rosters?.seenBy(account, iq.from)) === true) return
+      throw new StanzaError('service-unavailable')
     }
 
     app.iq('get', NS_DISCO_INFO, 'query', 'host', ({ payload }) => {
@@ -79,16 +95,15 @@ export default defineModule<Disco>({
     })
 
     app.iq('get', NS_DISCO_INFO, 'query', 'account', async (call) => {
-      const { node } = call.payload.attrs
-      if (!(await mayAsk(call))) throw new StanzaError('service-unavailable') // §8, rule 1
-      if (node !== undefined) throw new StanzaError('item-not-found')
+      await demandEntitled(call)
+      if (call.payload.attrs.node !== undefined) throw new StanzaError('item-not-found')
       return el('query', NS_DISCO_INFO, {}, ...account)
     })
 
     app.iq('get', NS_DISCO_ITEMS, 'query', 'account', async (call) => {
-      const { node } = call.payload.attrs
-      if (node !== undefined && (await mayAsk(call))) throw new StanzaError('item-not-found')
-      return el('query', NS_DISCO_ITEMS, { node }) // §4.1: none to list; §8, rule 2: nor to tell a stranger
+      await demandEntitled(call)
+      if (call.payload.attrs.node !== undefined) throw new StanzaError('item-not-found')
+      return el('query', NS_DISCO_ITEMS)
     })
 
     return { items: { add: (item) => items.push(item) }, nodes: { add: (node, info) => nodes.set(node, info) } }

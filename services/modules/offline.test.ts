@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
-import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { memoryTable } from '#table/memory.ts'
+import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
 import { childrenOf, type Element, el, find, type Stanza } from '#xmpp/stanza.ts'
@@ -22,7 +22,11 @@ async function setUp(options: HarnessOptions = {}): Promise<{ server: TestServer
 
 function errors(client: TestClient): string[] {
   const refused = client.received.filter(({ name, type }) => name === 'message' && type === 'error')
-  return refused.map((message) => find(message, 'error', NS_CLIENT)!.children.map((child) => (child as Element).name).join())
+  return refused.map((message) =>
+    find(message, 'error', NS_CLIENT)!
+      .children.map((child) => (child as Element).name)
+      .join(),
+  )
 }
 
 function delaysOf(message: Stanza): readonly Element[] {
@@ -143,7 +147,12 @@ describe('XEP-0160 §3 Handling of Message Types', () => {
     ['chat with a state beside the body', 'chat', [BODY, el('active', COMPOSING.ns)], true],
     ['chat without a body, but more than a state', 'chat', [el('received', 'urn:xmpp:receipts', { id: 'x' })], true],
     ['chat with a state alone', 'chat', [COMPOSING], false],
-    ['chat with a state, its thread and an id', 'chat', [COMPOSING, el('thread', NS_CLIENT, {}, 't'), el('origin-id', 'urn:xmpp:sid:0')], false],
+    [
+      'chat with a state, its thread and an id',
+      'chat',
+      [COMPOSING, el('thread', NS_CLIENT, {}, 't'), el('origin-id', 'urn:xmpp:sid:0')],
+      false,
+    ],
     ['chat with nothing in it', 'chat', [], false],
     ['groupchat', 'groupchat', [BODY], false],
     ['headline', 'headline', [BODY], false],

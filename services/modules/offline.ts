@@ -33,7 +33,12 @@ export default defineModule<void, Options>({
   ],
   features: { host: ['msgoffline'] }, // XEP-0160 §4
   options: {
-    messagesMax: { default: 1_000, min: 1, max: 100_000, doc: 'Messages kept for one account; the sender of one more gets an error.' },
+    messagesMax: {
+      default: 1_000,
+      min: 1,
+      max: 100_000,
+      doc: 'Messages kept for one account; the sender of one more gets an error.',
+    },
     expiryDays: { default: 0, min: 0, max: 3_650, doc: 'Days after which a message nobody fetched is deleted; 0: never.' },
   },
 

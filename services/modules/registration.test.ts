@@ -15,7 +15,8 @@ const password = (secret: string) => el('password', NS, {}, secret)
 const filled = (name: string, secret = 'Calliope') => query(username(name), password(secret))
 const REMOVE = query(el('remove', NS))
 
-const open = (options: HarnessOptions = {}) => harness([registration, offline], { ...options, config: { registration: 'open', ...options.config } })
+const open = (options: HarnessOptions = {}) =>
+  harness([registration, offline], { ...options, config: { registration: 'open', ...options.config } })
 
 async function hasPassword(server: TestServer, account: string, secret: string): Promise<boolean> {
   const stored = await server.caller.ask('router', account, 'account.credentials', {})
@@ -48,7 +49,10 @@ describe('XEP-0077 §3.1 Entity Registers with a Host', () => {
 
   test('of two at once who want one name, one gets it', async () => {
     await using server = await open()
-    const answers = await Promise.all([server.stranger('set', filled('bill', 'one')), server.stranger('set', filled('bill', 'two'))])
+    const answers = await Promise.all([
+      server.stranger('set', filled('bill', 'one')),
+      server.stranger('set', filled('bill', 'two')),
+    ])
     expect(answers.map((answer) => (answer as Refusal | undefined)?.condition).sort()).toEqual(['conflict', undefined])
   })
 
@@ -142,7 +146,8 @@ describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
     expect(elsewhere.closed).toMatchObject({ condition: 'not-authorized' })
     expect(await server.exists('bill@example.org')).toBe(false)
     const rows: string[] = []
-    for (const pk of ['a#bill@example.org', 'j#offline#bill@example.org']) for await (const row of server.process.table.query(pk)) rows.push(row.sk)
+    for (const pk of ['a#bill@example.org', 'j#offline#bill@example.org'])
+      for await (const row of server.process.table.query(pk)) rows.push(row.sk)
     expect(rows).toEqual([])
   })
 
@@ -181,7 +186,10 @@ describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
   test('remove is the only child, or it is bad-request', async () => {
     await using server = await open()
     const bill = await server.connect('bill@example.org/globe')
-    expect(await bill.iq('set', query(el('remove', NS), username('bill')))).toMatchObject({ condition: 'bad-request', type: 'modify' })
+    expect(await bill.iq('set', query(el('remove', NS), username('bill')))).toMatchObject({
+      condition: 'bad-request',
+      type: 'modify',
+    })
     expect(await server.exists('bill@example.org')).toBe(true)
   })
 
@@ -232,7 +240,11 @@ describe('XEP-0077 §3.3 User Changes Password', () => {
 })
 
 describe('XEP-0077 §8 Stream Feature', () => {
-  const facts = (registration: ServerFacts['registration']): ServerFacts => ({ domains: ['example.org'], registration, version: '' })
+  const facts = (registration: ServerFacts['registration']): ServerFacts => ({
+    domains: ['example.org'],
+    registration,
+    version: '',
+  })
 
   test('is offered where registration is open, and nowhere else', () => {
     const feature = (how: ServerFacts['registration']) => registration.streamFeaturesBeforeLogin!(facts(how))

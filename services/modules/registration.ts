@@ -88,7 +88,8 @@ class Registration {
     if (await this.#app.accounts.exists(account)) throw new StanzaError('conflict', 'the username is taken')
 
     const place = this.#rate.take(address)
-    if (place === undefined) throw new StanzaError('resource-constraint', 'too many registrations from your address', { type: 'wait' })
+    if (place === undefined)
+      throw new StanzaError('resource-constraint', 'too many registrations from your address', { type: 'wait' })
     try {
       await this.#app.accounts.create(account, password)
     } catch (error) {
@@ -112,7 +113,8 @@ class Registration {
 
   /** §3.2: with all its data; then its sessions end with not-authorized, behind the answer. */
   async #remove(account: Jid, payload: Element): Promise<void> {
-    if (payload.children.filter((child) => typeof child !== 'string').length > 1) throw new StanzaError('bad-request', 'remove stands alone')
+    if (payload.children.filter((child) => typeof child !== 'string').length > 1)
+      throw new StanzaError('bad-request', 'remove stands alone')
     await this.#app.removeAccount(account)
     this.#app.log.info('account.removed', { account: account.bare })
   }
@@ -146,7 +148,8 @@ class Registration {
       throw new StanzaError('not-acceptable', `the username cannot be used: ${(error as Error).message}`)
     }
     const { usernameBytesMax } = this.#app.options
-    if (Buffer.byteLength(local) > usernameBytesMax) throw new StanzaError('not-acceptable', `the username is over ${usernameBytesMax} bytes`)
+    if (Buffer.byteLength(local) > usernameBytesMax)
+      throw new StanzaError('not-acceptable', `the username is over ${usernameBytesMax} bytes`)
     if (/^[.~]|[\\]|\.\./.test(local)) throw new StanzaError('not-acceptable', 'the username looks like the path of a file')
     if (mixesScripts(local)) throw new StanzaError('not-acceptable', 'the username mixes letters that look alike')
     if (this.#reserved.has(skeleton(local))) throw new StanzaError('conflict', 'the username is reserved')
@@ -172,7 +175,13 @@ function isSameName(username: string, account: Jid): boolean {
 
 /** What remains of a name when letters that are easily taken for each other are one: `Adm1n.` is `admln`, and so is `admin`. */
 function skeleton(name: string): string {
-  return name.toLowerCase().replace(/[._-]/g, '').replaceAll('rn', 'm').replace(/0/g, 'o').replace(/[1i|]/g, 'l').replace(/5/g, 's')
+  return name
+    .toLowerCase()
+    .replace(/[._-]/g, '')
+    .replaceAll('rn', 'm')
+    .replace(/0/g, 'o')
+    .replace(/[1i|]/g, 'l')
+    .replace(/5/g, 's')
 }
 
 /** Latin letters beside Cyrillic or Greek ones: `рeter` begins with a Cyrillic er. */

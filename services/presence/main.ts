@@ -13,8 +13,10 @@ import { isSubscriptionType } from './subscription.ts'
 
 declare module '#core/call.ts' {
   interface Calls {
-    /** The account is about to be deleted: contacts are told and lose it, its sessions are gone from here. */
+    /** The account is about to be deleted: contacts are told and lose it, its sessions are gone from here, and nothing is written any more. */
     'presence.remove-account': { ask: Record<string, never>; tell: null }
+    /** It has been deleted, or that has failed: what is known of it is read anew. */
+    'presence.forget-account': { ask: Record<string, never>; tell: null }
   }
 }
 
@@ -27,25 +29,40 @@ export async function startPresence(process: Process): Promise<RunningRole> {
   const part: RolePart = {
     outbound: (stanza, origin, done) => outbound(stanza, origin, done),
     inbound: (stanza, { account }, done) => inbound(stanza, account, done),
+    nobody: (stanza) => {
+      if (stanza.name === 'iq') owner.bounce(stanza, new StanzaError('service-unavailable')) // RFC 6121 §8.5.1; presence is ignored
+    },
     inboundMany: (stanza, accounts, done) => presences.receiveMany(stanza, accounts, done),
     sessions: (account) => sessions.of(account),
     session: (account, id) => sessions.byId(account, id),
     signal,
     calls: {
-      async 'presence.remove-account'(account) {
-        const jid = parseJid(account)
-        await subscribing.leaveAll(jid)
-        await presences.removeAll(jid)
-        owner.store.forget(account)
-        await owner.hooks.emit('account.deleted', { account: jid })
-        return null
-      },
+      'presence.remove-account': (account) => ordered(account, () => removeAccount(parseJid(account))),
+      'presence.forget-account': (account) => ordered(account, () => forgetAccount(parseJid(account))),
     },
   }
   const apis = owner.start(part)
   const rosters = apis(roster) as Rosters
   const presences = new Presences(owner, sessions, rosters)
   const subscribing = new Subscribing(owner, rosters, presences)
+
+  const ordered = (account: string, task: () => Promise<null>): Promise<null> =>
+    new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+
+  async function removeAccount(account: Jid): Promise<null> {
+    await subscribing.leaveAll(account)
+    await presences.removeAll(account)
+    owner.accounts.seal(account)
+    await new Promise<void>((resolve) => owner.commit.after(account.bare, resolve)) // what is staged would outlive it
+    return null
+  }
+
+  async function forgetAccount(account: Jid): Promise<null> {
+    owner.store.forget(account.bare)
+    owner.accounts.unseal(account)
+    if (!(await owner.accounts.exists(account))) await owner.hooks.emit('account.deleted', { account })
+    return null
+  }
 
   function outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
     const session = presences.sessionOf(stanza.from, origin)
@@ -70,7 +87,8 @@ export async function startPresence(process: Process): Promise<RunningRole> {
       const answering = presences.answerProbe(stanza, account)
       return answering === undefined ? done() : answering.then(done)
     }
-    if (type === '' || type === 'unavailable' || (type === 'error' && stanza.to?.resource !== '')) presences.receive(stanza, account)
+    if (type === '' || type === 'unavailable' || (type === 'error' && stanza.to?.resource !== ''))
+      return presences.receive(stanza, account, done)
     done()
   }
 

@@ -4,14 +4,15 @@
 // sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read.
 import type { Origin } from '#core/envelope.ts'
 import { DROP } from '#core/hooks.ts'
+import type { SessionAddress } from '#core/multicast.ts'
 import type { Owner } from '#core/owner.ts'
 import { BoundSession, type Registry } from '#core/registry.ts'
-import type { SessionAddress } from '#core/multicast.ts'
+import { TableUnavailable } from '#table/table.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
-import { Availability } from './availability.ts'
-import type { RosterItem } from './roster-item.ts'
+import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits } from './availability.ts'
 import type { Rosters } from './roster.ts'
+import type { RosterItem } from './roster-item.ts'
 import { pendingRequests, seenBy, sees } from './subscription.ts'
 
 type Done = () => void
@@ -21,11 +22,14 @@ export class Presences {
   readonly #sessions: Registry
   readonly #rosters: Rosters
   readonly #accounts = new Map<string, Availability>()
+  readonly #limits: AvailabilityLimits
 
   constructor(owner: Owner, sessions: Registry, rosters: Rosters) {
     this.#owner = owner
     this.#sessions = sessions
     this.#rosters = rosters
+    // The router counts sessions. Here one may start before the end of another is heard of.
+    this.#limits = { ...AVAILABILITY_LIMITS, resourcesMax: 2 * owner.process.config.limits.sessionsPerAccount }
   }
 
   of(account: string): Availability | undefined {
@@ -48,16 +52,15 @@ export class Presences {
     return session
   }
 
-  #open(account: string): Availability {
-    const known = this.#accounts.get(account)
-    if (known !== undefined) return known
-    const availability = new Availability()
+  /** Changes what is known of an account; keeps nothing where that leaves nothing, or throws. */
+  #note<T>(account: string, change: (availability: Availability) => T): T {
+    const availability = this.#accounts.get(account) ?? new Availability(this.#limits)
     this.#accounts.set(account, availability)
-    return availability
-  }
-
-  #close(account: string, availability: Availability): void {
-    if (availability.empty) this.#accounts.delete(account)
+    try {
+      return change(availability)
+    } finally {
+      if (availability.empty) this.#accounts.delete(account)
+    }
   }
 
   // --- from our sessions
@@ -68,7 +71,7 @@ export class Presences {
     const account = bareOf(presence.from)
     return this.#rosters.read(account, (items) => {
       const { resource } = session.jid
-      const news = this.#open(account.bare).set(resource, session.session, presence)
+      const news = this.#note(account.bare, (availability) => availability.set(resource, session.session, presence))
       if (news === 'unchanged') return done() // contacts have it already
       const { priority } = this.of(account.bare)!.get(resource)!
       const told = session.available && session.priority === priority
@@ -87,7 +90,12 @@ export class Presences {
   /** The router learns it before this session's next stanza does anything: `done` waits for it. */
   #tellRouter(account: Jid, session: BoundSession, done: Done): void {
     const fields = { session: session.session, available: session.available, priority: session.priority }
-    this.#owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.available', fields }, done)
+    this.#owner.lanes.send(
+      'router',
+      account.bare,
+      { kind: 'signal', account: account.bare, name: 'session.available', fields },
+      done,
+    )
   }
 
   /** §4.2.2, §4.4.2, §4.5.2: to the contacts that may see it, and to one's own available resources. */
@@ -110,13 +118,17 @@ export class Presences {
   /** Presence of type unavailable without `to` (§4.5), or the end of the session. */
   leave(account: Jid, session: BoundSession, farewell: Stanza, done: Done): void | Promise<void> {
     return this.#rosters.read(account, (items) => {
-      const availability = this.of(account.bare)
-      const departure = availability?.remove(session.jid.resource, session.session, (bare) => bare === account.bare || seenBy(items.get(bare)))
-      if (availability !== undefined) this.#close(account.bare, availability)
+      const sees = (bare: string): boolean => bare === account.bare || seenBy(items.get(bare))
+      const departure = this.#note(account.bare, (availability) =>
+        availability.remove(session.jid.resource, session.session, sees),
+      )
       const was = session.available
       session.available = false
       session.priority = 0
-      if (departure?.presence !== undefined) this.#broadcast(account, farewell, items)
+      if (departure?.presence !== undefined) {
+        this.#owner.multicast.deliver(session, farewell, 'bare') // §4.5.2: also to the resource that it came from
+        this.#broadcast(account, farewell, items)
+      }
       for (const to of departure?.directed ?? []) this.#owner.send(readdress(farewell, { to })) // §4.6.5
       if (was) this.#tellRouter(account, session, done)
       else done()
@@ -125,10 +137,7 @@ export class Presences {
 
   /** Presence with `to` (§4.6). Throws resource-constraint where it could not be taken back later. */
   direct(presence: Stanza, session: BoundSession, done: Done): void {
-    const account = presence.from.bare
-    const availability = this.#open(account)
-    availability.direct(session.jid.resource, session.session, presence)
-    this.#close(account, availability)
+    this.#note(presence.from.bare, (availability) => availability.direct(session.jid.resource, session.session, presence))
     this.#owner.send(presence, done)
   }
 
@@ -143,50 +152,73 @@ export class Presences {
     }
     for (const account of accounts) {
       if (this.#sessions.of(account).length === 0) continue
-      if (presence.type === 'probe' || !this.#owner.mailboxes.idle(account)) {
-        open++
-        this.#owner.receive(presence, account, one)
-        continue
-      }
-      const passed = this.#owner.passInbound(presence, parseJid(account))
+      const passed =
+        presence.type === 'probe' || !this.#owner.mailboxes.idle(account) ? undefined : this.#passNow(presence, account)
       if (passed === DROP) continue
       if (passed === presence) {
         for (const session of this.#sessions.of(account)) if (session.available) targets.push(session)
       } else {
         open++
-        this.#owner.inOrder(account, async () => {
-          const rewritten = await passed
-          if (rewritten !== DROP) this.#owner.multicast.fanOut(this.available(account), rewritten, 'bare')
-          one()
-        })
+        if (passed === undefined) this.#owner.receive(presence, account, one)
+        else this.#receivePassed(passed, presence, parseJid(account), one)
       }
     }
     if (targets.length > 0) this.#owner.multicast.fanOut(targets, presence, 'bare')
     one()
   }
 
+  /** Past the inbound hooks; undefined where the table is away: what comes later goes by the account's mailbox, which waits for it. */
+  #passNow(presence: Stanza, account: string): ReturnType<Owner['passInbound']> | undefined {
+    try {
+      return this.#owner.passInbound(presence, parseJid(account))
+    } catch (error) {
+      if (error instanceof TableUnavailable) return undefined
+      throw error
+    }
+  }
+
+  /** What the hooks have rewritten, or are still at; when the table is away meanwhile, they are asked again. */
+  #receivePassed(passed: ReturnType<Owner['passInbound']>, presence: Stanza, account: Jid, done: Done): void {
+    let first: typeof passed | undefined = passed
+    this.#owner.inOrder(account.bare, async () => {
+      const passing = first ?? this.#owner.passInbound(presence, account)
+      first = undefined
+      const rewritten = await passing
+      if (rewritten !== DROP) this.#owner.multicast.fanOut(this.available(account.bare), rewritten, 'bare')
+      done()
+    })
+  }
+
   /** Presence without a type or of type unavailable: RFC 6121 §8.5.2.1.2 to a bare JID, §8.5.3.1 to a full one. */
-  receive(presence: Stanza, account: Jid): void {
+  receive(presence: Stanza, account: Jid, done: Done): void {
     const resource = presence.to?.resource ?? ''
-    if (resource === '') return this.#owner.multicast.fanOut(this.available(account.bare), presence, 'bare')
+    if (resource === '') {
+      this.#owner.multicast.fanOut(this.available(account.bare), presence, 'bare')
+      return done()
+    }
     const session = this.#sessions.byResource(account.bare, resource)
-    if (session !== undefined) this.#owner.multicast.deliver(session, presence)
+    if (session === undefined) return this.#owner.toRouter(presence, account, done) // who is connected, and has said nothing here
+    this.#owner.multicast.deliver(session, presence)
+    done()
   }
 
   /**
-   * §4.3.2: each available resource's presence to whoever may see it. One who may not is told `unsubscribed`, so that
-   * a server that thinks otherwise learns better. While nobody is available there is nothing to say, and no read.
+   * §4.3.2: each available resource's presence, or that there is none, to whoever may see it. One who may not is told
+   * `unsubscribed`, so that a server that thinks otherwise learns better.
    */
-  answerProbe(probe: Stanza, account: Jid): void | Promise<void> {
-    const resources = this.of(account.bare)?.available() ?? []
-    if (resources.length === 0) return
-    const { from } = probe
+  answerProbe({ from, to }: Stanza, account: Jid): void | Promise<void> {
     return this.#rosters.read(account, (items) => {
       if (from.bare !== account.bare && !seenBy(items.get(from.bare))) {
         this.#owner.send(stanza('presence', account, { to: bareOf(from), type: 'unsubscribed' }))
         return
       }
+      const asked = to?.resource ?? '' // a probe of our own has no `to`
+      const resources =
+        this.of(account.bare)
+          ?.available()
+          .filter(({ resource }) => asked === '' || resource === asked) ?? []
       for (const { presence } of resources) this.#owner.send(readdress(presence, { to: from }))
+      if (resources.length === 0) this.#owner.send(stanza('presence', to ?? account, { to: from, type: 'unavailable' }))
     })
   }
 
@@ -212,5 +244,5 @@ const NOTHING = (): void => {}
 
 /** A copy that keeps no more memory than its own bytes: what arrives is a view of a frame of the bus. */
 function kept({ name, from, to, id, type, lang, child, payload }: Stanza): Stanza {
-  return stanzaOfBytes(name, from, to, id, type, lang, child, Uint8Array.from(payload))
+  return stanzaOfBytes(name, from, to, id, type, lang, child, new Uint8Array(payload))
 }

@@ -3,8 +3,8 @@ import type { Owner } from '#core/owner.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Presences } from './presences.ts'
-import { pendingOf } from './roster-item.ts'
 import type { Rosters } from './roster.ts'
+import { pendingOf } from './roster-item.ts'
 import { type Farewell, farewell, inbound, outbound, type PresenceDuty, type SubscriptionType } from './subscription.ts'
 
 export class Subscribing {
@@ -40,10 +40,6 @@ export class Subscribing {
   async inbound(presence: Stanza, type: SubscriptionType, account: Jid, done: () => void): Promise<void> {
     const contact = bareOf(presence.from)
     if (contact.bare === account.bare) return done()
-    if (!(await this.#owner.accounts.exists(account))) {
-      if (type === 'subscribe') this.#owner.send(stanza('presence', account, { to: contact, type: 'unsubscribed' })) // §3.1.3: nobody is there to approve
-      return done()
-    }
     const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
     const change = inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
@@ -53,9 +49,12 @@ export class Subscribing {
       this.#owner.commit.after(account.bare, () => this.#owner.multicast.fanOut(targets, shown, 'kept'))
     }
     if (change.autoReply !== undefined) {
-      this.#owner.commit.after(account.bare, () => this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' }))) // §3.4.3
+      this.#owner.commit.after(account.bare, () =>
+        this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' })),
+      ) // §3.4.3
     }
-    if (change.presence !== undefined) this.#owner.commit.after(account.bare, () => this.#showTo(account, contact, change.presence!))
+    if (change.presence !== undefined)
+      this.#owner.commit.after(account.bare, () => this.#showTo(account, contact, change.presence!))
     this.#owner.commit.after(account.bare, done)
   }
 
@@ -65,7 +64,11 @@ export class Subscribing {
     if (availability === undefined) return
     for (const { presence } of availability.available()) {
       const { from } = presence
-      this.#owner.send(duty === 'send-presence' ? readdress(presence, { to: contact }) : stanza('presence', from, { to: contact, type: 'unavailable' }))
+      this.#owner.send(
+        duty === 'send-presence'
+          ? readdress(presence, { to: contact })
+          : stanza('presence', from, { to: contact, type: 'unavailable' }),
+      )
     }
     if (duty === 'send-unavailable') availability.forget(contact.bare)
   }

@@ -1,6 +1,7 @@
 // The calls a router answers: an edge asks for credentials and binds, the command line manages accounts.
-import { asStanzaError, errorOf } from '#core/answer.ts'
+
 import type { EncodedCredentials } from '#core/accounts.ts'
+import { asStanzaError, errorOf } from '#core/answer.ts'
 import type { CallHandlers } from '#core/call.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
@@ -41,7 +42,8 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
 
   return {
     'account.credentials': async (account) => (await accounts.credentials(parseJid(account))) ?? null,
-    'session.bind': (account, request) => ordered(account, async () => (await bindSession(owner, sessions, parseJid(account), request)).full),
+    'session.bind': (account, request) =>
+      ordered(account, async () => (await bindSession(owner, sessions, parseJid(account), request)).full),
     'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
     'account.create': async (account, { password }) => {
       await accounts.create(parseJid(account), password)
@@ -56,16 +58,26 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
     'account.remove': async (account) => {
       const jid = parseJid(account)
       if (!(await accounts.exists(jid))) throw new StanzaError('item-not-found', 'no such account')
-      await caller.ask('presence', account, 'presence.remove-account', {})
-      // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2).
-      await accounts.remove(jid)
+      // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2). Sealed, they do nothing.
+      accounts.seal(jid)
+      try {
+        await caller.ask('presence', account, 'presence.remove-account', {})
+        await accounts.remove(jid)
+      } catch (error) {
+        accounts.unseal(jid)
+        throw error
+      } finally {
+        await caller.ask('presence', account, 'presence.forget-account', {})
+      }
       await owner.hooks.emit('account.deleted', { account: jid })
+      if (sessions.of(account).length === 0) accounts.unseal(jid) // else with the last of them
       // In order: the iq that asks for it is answered first (§3.2: not-authorized, and every session ends).
       const fields = { condition: 'not-authorized', text: 'the account is gone' }
       owner.lanes.send('router', account, { kind: 'signal', account, name: 'session.end', fields })
       return null
     },
-    'account.sessions': (account) => sessions.of(account).map(({ jid, available, priority }) => ({ jid: jid.full, available, priority })),
+    'account.sessions': (account) =>
+      sessions.of(account).map(({ jid, available, priority }) => ({ jid: jid.full, available, priority })),
   }
 }
 

@@ -13,7 +13,13 @@ export type MessageType = 'normal' | 'chat' | 'groupchat' | 'headline' | 'error'
 export type Verdict = 'deliver' | 'most available' | 'all' | 'offline' | 'refuse' | 'ignore'
 
 type Row = Readonly<Record<MessageType, Verdict>>
-const row = (normal: Verdict, chat: Verdict, groupchat: Verdict, headline: Verdict): Row => ({ normal, chat, groupchat, headline, error: 'ignore' })
+const row = (normal: Verdict, chat: Verdict, groupchat: Verdict, headline: Verdict): Row => ({
+  normal,
+  chat,
+  groupchat,
+  headline,
+  error: 'ignore',
+})
 const MATCH: Row = { normal: 'deliver', chat: 'deliver', groupchat: 'deliver', headline: 'deliver', error: 'deliver' } // §8.5.3.1
 
 const TABLE: Readonly<Record<Condition, Readonly<Record<Address, Row>>>> = {
@@ -48,15 +54,15 @@ export function messageType(type: string): MessageType {
   return type === 'chat' || type === 'groupchat' || type === 'headline' || type === 'error' ? type : 'normal'
 }
 
-export function conditionOf(exists: boolean, sessions: readonly BoundSession[]): Condition {
+/** Of an account that exists. */
+export function conditionOf(sessions: readonly BoundSession[]): Exclude<Condition, 'no account'> {
   let available = false
   for (const session of sessions) {
     if (!session.available) continue
     if (session.priority >= 0) return 'non-negative'
     available = true
   }
-  if (available) return 'negative only'
-  return exists || sessions.length > 0 ? 'no resources' : 'no account'
+  return available ? 'negative only' : 'no resources'
 }
 
 /** The sessions of the highest non-negative priority (RFC 6121 §8.5.2.1.1). Empty when there are none. */

@@ -18,6 +18,7 @@ export async function startRouter(process: Process): Promise<RunningRole> {
   const part: RolePart = {
     outbound: (stanza, origin, done) => routing.outbound(stanza, origin, done),
     inbound: (stanza, passage, done) => routing.inbound(stanza, passage, done),
+    nobody: (stanza) => routing.nobody(stanza),
     sessions: (account) => sessions.of(account),
     session: (account, id) => sessions.byId(account, id),
     signal: (name, account, fields, done) => signal(name, account, fields, done),

@@ -33,7 +33,28 @@ export class Routing {
 
   /** To one of our accounts. */
   inbound(stanza: Stanza, passage: Passage, done: Done): void | Promise<void> {
-    return stanza.name === 'iq' ? this.#inboundIq(stanza, passage.account, done) : this.#inboundMessage(stanza, passage, done)
+    switch (stanza.name) {
+      case 'iq':
+        return this.#inboundIq(stanza, passage.account, done)
+      case 'message':
+        return this.#inboundMessage(stanza, passage, done)
+      case 'presence':
+        this.#inboundPresence(stanza, passage.account)
+        done()
+    }
+  }
+
+  /** RFC 6121 §8.5.1: nobody has this address. */
+  nobody(stanza: Stanza): void {
+    const refused =
+      stanza.name === 'message' ? verdictOf('no account', 'bare', messageType(stanza.type)) === 'refuse' : stanza.name === 'iq'
+    if (refused) this.#owner.bounce(stanza, new StanzaError('service-unavailable'))
+  }
+
+  /** RFC 6121 §8.5.3.1: presence goes to any connected resource; the presence owner knows those that have sent something there. */
+  #inboundPresence(presence: Stanza, account: Jid): void {
+    const session = this.#sessions.byResource(account.bare, presence.to!.resource)
+    if (session !== undefined) this.#deliver(session, presence, account)
   }
 
   #inboundIq(iq: Stanza, account: Jid, done: Done): void | Promise<void> {
@@ -52,24 +73,10 @@ export class Routing {
   #inboundMessage(message: Stanza, passage: Passage, done: Done): void | Promise<void> {
     const { account } = passage
     const sessions = this.#sessions.of(account.bare)
-    if (sessions.length > 0) return this.#deliverMessage(message, passage, sessions, true, done)
-    const exists = this.#owner.accounts.exists(account)
-    if (typeof exists === 'boolean') return this.#deliverMessage(message, passage, sessions, exists, done)
-    return exists.then((exists) => this.#deliverMessage(message, passage, this.#sessions.of(account.bare), exists, done))
-  }
-
-  #deliverMessage(
-    message: Stanza,
-    passage: Passage,
-    sessions: readonly BoundSession[],
-    exists: boolean,
-    done: Done,
-  ): void | Promise<void> {
-    const { account } = passage
     const resource = message.to?.resource ?? ''
     const match = resource === '' ? undefined : this.#sessions.byResource(account.bare, resource)
     const address = resource === '' ? 'bare' : match === undefined ? 'full, no match' : 'full, match'
-    switch (verdictOf(conditionOf(exists, sessions), address, messageType(message.type))) {
+    switch (verdictOf(conditionOf(sessions), address, messageType(message.type))) {
       case 'deliver':
         this.#deliver(match!, message, account)
         return done()

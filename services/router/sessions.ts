@@ -29,8 +29,14 @@ export async function bindSession(owner: Owner, sessions: Registry, account: Jid
     owner.multicast.order(rival, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
     await removeSession(owner, sessions, rival)
   }
-  sessions.add(new BoundSession(request.session, request.edge, jid, owner.multicast))
-  await owner.hooks.emit('session.bound', { jid, session: request.session })
+  const session = new BoundSession(request.session, request.edge, jid, owner.multicast)
+  sessions.add(session)
+  try {
+    await owner.hooks.emit('session.bound', { jid, session: request.session })
+  } catch (error) {
+    sessions.remove(session) // the table is away: the client is refused, and its edge will never close it
+    throw error
+  }
   return jid
 }
 
@@ -42,17 +48,31 @@ export async function closeSession(owner: Owner, sessions: Registry, account: Ji
 
 async function removeSession(owner: Owner, sessions: Registry, session: BoundSession): Promise<void> {
   sessions.remove(session)
-  await owner.hooks.emit('session.closed', { jid: session.jid, session: session.session })
+  try {
+    await owner.hooks.emit('session.closed', { jid: session.jid, session: session.session })
+  } catch (error) {
+    sessions.add(session) // the table is away: this is tried again
+    throw error
+  }
+  if (sessions.of(session.jid.bare).length === 0) owner.accounts.unseal(session.jid)
 }
 
 /** Told by the presence owner, on the lane, before the client's next stanza. */
 export async function setAvailability(owner: Owner, sessions: Registry, account: Jid, fields: Fields): Promise<void> {
   const session = sessions.byId(account.bare, String(fields.session))
   if (session === undefined) return
-  const first = !session.available
+  const { available, priority } = session
   session.available = fields.available === true
   session.priority = session.available ? Number(fields.priority) : 0
-  if (session.available) await owner.hooks.emit('session.available', { jid: session.jid, session: session.session, priority: session.priority, first })
+  if (!session.available) return
+  const news = { jid: session.jid, session: session.session, priority: session.priority, first: !available }
+  try {
+    await owner.hooks.emit('session.available', news)
+  } catch (error) {
+    session.available = available // the table is away: tried again, it is as new as it was
+    session.priority = priority
+    throw error
+  }
 }
 
 /** Ends an account's sessions with a stream error, but for the one named in `except`. */

@@ -1,0 +1,137 @@
+import { describe, expect, test } from 'vitest'
+import { memoryTable } from '#table/memory.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { Accounts } from './accounts.ts'
+import { manualClock } from './clock.ts'
+import { Commit } from './commit.ts'
+import { silentLog } from './log.ts'
+import { decodeCredentials, HASHINGS_WAITING_MAX, verifyPassword } from './scram-keys.ts'
+import { Store } from './store.ts'
+
+const BILL = parseJid('bill@example.org')
+
+function setUp(table = memoryTable()) {
+  const clock = manualClock()
+  const commit = new Commit(table, clock, silentLog)
+  const store = new Store(table, commit)
+  return { table, commit, store, clock, accounts: new Accounts(table, store, clock, 4_096) }
+}
+
+async function listed(accounts: Accounts, domain = 'example.org'): Promise<string[]> {
+  const found: string[] = []
+  for await (const { bare } of accounts.list(domain)) found.push(bare)
+  return found.sort()
+}
+
+async function opens(accounts: Accounts, password: string): Promise<boolean> {
+  const stored = await accounts.credentials(BILL)
+  return stored !== undefined && verifyPassword(decodeCredentials(stored), password)
+}
+
+describe('create', () => {
+  test('makes an account that is there for any process, with its password and nothing that shows it', async () => {
+    const { accounts, table } = setUp()
+    expect(await accounts.exists(BILL)).toBe(false)
+    await accounts.create(BILL, 'Calliope')
+    expect(await accounts.exists(BILL)).toBe(true)
+    expect(await opens(setUp(table).accounts, 'Calliope')).toBe(true)
+    expect(await opens(accounts, 'Clio')).toBe(false)
+    const row = await table.get({ pk: 'a#bill@example.org', sk: 'account' })
+    expect(Buffer.from(row!.value).toString()).not.toContain('Calliope')
+  })
+
+  test('one that exists is a conflict, at any process', async () => {
+    const { accounts, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    const other = setUp(table).accounts
+    await expect(other.create(BILL, 'Clio')).rejects.toMatchObject({ condition: 'conflict' })
+    expect(await opens(other, 'Calliope')).toBe(true)
+  })
+
+  test('of two at once, one is a conflict', async () => {
+    const { accounts, table } = setUp()
+    const results = await Promise.allSettled([accounts.create(BILL, 'one'), setUp(table).accounts.create(BILL, 'two')])
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  })
+
+  test.each(['', '\u0085', 'x'.repeat(1_025)])('a password that cannot be used is not-acceptable', async (password) => {
+    const { accounts } = setUp()
+    await expect(accounts.create(BILL, password)).rejects.toMatchObject({ condition: 'not-acceptable', type: 'modify' })
+    expect(await accounts.exists(BILL)).toBe(false)
+  })
+
+  test('while too many are being hashed, one is asked to wait', async () => {
+    const { accounts } = setUp()
+    const many = Array.from({ length: HASHINGS_WAITING_MAX + 10 }, (_, i) =>
+      accounts.create(parseJid(`a${i}@example.org`), 'secret'),
+    )
+    const refused = (await Promise.allSettled(many)).filter((result) => result.status === 'rejected')
+    expect(refused.length).toBeGreaterThan(0)
+    for (const { reason } of refused) expect(reason).toMatchObject({ condition: 'resource-constraint', type: 'wait' })
+  })
+})
+
+describe('setPassword', () => {
+  test('the new one holds and the old one does not, at once and for good', async () => {
+    const { accounts, commit, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await accounts.setPassword(BILL, 'Clio')
+    expect([await opens(accounts, 'Clio'), await opens(accounts, 'Calliope')]).toEqual([true, false])
+    await commit.settled()
+    expect(await opens(setUp(table).accounts, 'Clio')).toBe(true)
+  })
+
+  test('of nobody is item-not-found, and makes no account', async () => {
+    const { accounts, table } = setUp()
+    await expect(accounts.setPassword(BILL, 'Clio')).rejects.toMatchObject({ condition: 'item-not-found' })
+    expect(await setUp(table).accounts.exists(BILL)).toBe(false)
+  })
+})
+
+describe('list', () => {
+  test('has every account of a domain and none of another', async () => {
+    const { accounts } = setUp()
+    const names = Array.from({ length: 40 }, (_, i) => `a${i}@example.org`)
+    for (const name of names) await accounts.create(parseJid(name), 'secret')
+    await accounts.create(parseJid('bill@example.net'), 'secret')
+    expect(await listed(accounts)).toEqual([...names].sort())
+    expect(await listed(accounts, 'example.net')).toEqual(['bill@example.net'])
+  })
+
+  test('passes over a name whose account was never finished', async () => {
+    const { accounts, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await table.delete({ pk: 'a#bill@example.org', sk: 'account' })
+    expect(await listed(setUp(table).accounts)).toEqual([])
+  })
+})
+
+describe('remove', () => {
+  test('leaves neither the account nor its name', async () => {
+    const { accounts, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await accounts.remove(BILL)
+    expect([await accounts.exists(BILL), await listed(accounts)]).toEqual([false, []])
+    for (let n = 0; n < 16; n++) {
+      for await (const row of table.query(`u#example.org#${n.toString(16).padStart(2, '0')}`)) expect(row).toBeUndefined()
+    }
+  })
+
+  test('whoever takes the name meanwhile used to be lost from the list', async () => {
+    const { accounts, store, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    const purge = store.purge.bind(store)
+    store.purge = async (account) => {
+      await purge(account)
+      await setUp(table).accounts.create(BILL, 'Clio')
+    }
+    await accounts.remove(BILL)
+    expect(await listed(setUp(table).accounts)).toEqual([BILL.bare])
+  })
+
+  test('of nobody is no fault', async () => {
+    const { accounts } = setUp()
+    await accounts.remove(BILL)
+    expect(await accounts.exists(BILL)).toBe(false)
+  })
+})

@@ -1,0 +1,196 @@
+import { describe, expect, test } from 'vitest'
+import type { Bus } from '#bus/bus.ts'
+import { memoryBus } from '#bus/memory.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { stanza } from '#xmpp/stanza.ts'
+import { ENVELOPE_VERSION, type Envelope } from './envelope.ts'
+import { LANE_PENDING_MAX, openLanes, receiveLanes } from './lane.ts'
+import { memoryLog } from './log.ts'
+import { soleOwnership } from './ownership.ts'
+import { Writer } from './wire.ts'
+
+const signal = (name: string): Envelope => ({ kind: 'signal', account: 'romeo@a', name, fields: {} })
+
+async function turns(count = 4): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
+}
+
+/** A source, and an owner that keeps what comes until it is handled. */
+function setUp() {
+  const bodies: string[] = []
+  const inner = memoryBus()
+  const bus: Bus = {
+    ...inner,
+    publish(subject, body) {
+      bodies.push(subject)
+      inner.publish(subject, body)
+    },
+    subscribe: (...args) => inner.subscribe(...args),
+  }
+  const log = memoryLog()
+  const came: { envelope: Envelope; done: () => void }[] = []
+  receiveLanes(bus, 'router', 'owner', (envelope, done) => void came.push({ envelope, done }), log)
+  const lanes = openLanes(bus, soleOwnership('owner'), 'source', log)
+  const names = () => came.map(({ envelope }) => (envelope as { name: string }).name)
+  return { bus, log, lanes, came, names, bodies }
+}
+
+describe('a lane', () => {
+  test('brings envelopes in order, those of one turn in one body', async () => {
+    const { lanes, names, bodies } = setUp()
+    for (const name of ['one', 'two', 'three']) lanes.send('router', 'romeo@a', signal(name))
+    await turns()
+    lanes.send('router', 'romeo@a', signal('four'))
+    await turns()
+    expect(names()).toEqual(['one', 'two', 'three', 'four'])
+    expect(bodies).toEqual(['lane.router.owner', 'lane.router.owner'])
+  })
+
+  test('acks what is handled, in whatever order that is', async () => {
+    const { lanes, came, bodies } = setUp()
+    const acked: string[] = []
+    for (const name of ['one', 'two', 'three']) lanes.send('router', 'romeo@a', signal(name), () => acked.push(name))
+    await turns()
+    expect(acked).toEqual([])
+    came[2]!.done()
+    came[0]!.done()
+    await turns()
+    expect(acked).toEqual(['three', 'one'])
+    expect(bodies.filter((subject) => subject === 'ack.source')).toHaveLength(1)
+    came[1]!.done()
+    await turns()
+    expect(acked).toEqual(['three', 'one', 'two'])
+  })
+
+  test('a second ack of the same is none', async () => {
+    const { lanes, came } = setUp()
+    let acks = 0
+    lanes.send('router', 'romeo@a', signal('one'), () => acks++)
+    await turns()
+    came[0]!.done()
+    came[0]!.done()
+    await turns()
+    expect(acks).toBe(1)
+  })
+
+  test('an id longer than 64 KiB used to spoil the frame it was in', async () => {
+    const { lanes, came, log } = setUp()
+    const long = stanza('message', parseJid('romeo@a/x'), { to: parseJid('juliet@b'), id: 'x'.repeat(100_000) })
+    lanes.send('router', 'romeo@a', signal('before'))
+    lanes.send('router', 'romeo@a', {
+      kind: 'stanza',
+      point: 'outbound',
+      account: 'romeo@a',
+      origin: undefined,
+      trace: '',
+      stanza: long,
+    })
+    lanes.send('router', 'romeo@a', signal('behind'))
+    await turns()
+    expect(came).toHaveLength(3)
+    expect(came[1]!.envelope).toMatchObject({ stanza: { id: long.id } })
+    expect(log.lines).toEqual([])
+  })
+
+  test('much of it goes in several bodies, none near what the bus takes', async () => {
+    const { lanes, came, bodies } = setUp()
+    const large = stanza('message', parseJid('romeo@a/x'), { id: 'y'.repeat(60_000) })
+    for (let i = 0; i < 30; i++) {
+      lanes.send('router', 'romeo@a', {
+        kind: 'stanza',
+        point: 'outbound',
+        account: 'romeo@a',
+        origin: undefined,
+        trace: '',
+        stanza: large,
+      })
+    }
+    await turns()
+    expect(came).toHaveLength(30)
+    expect(bodies.length).toBeGreaterThan(3)
+  })
+})
+
+describe('backpressure', () => {
+  test('a lane with too much unacked is congested, and relieved when half of it is acked', async () => {
+    const { lanes, came } = setUp()
+    let relieved = 0
+    for (let i = 0; i <= LANE_PENDING_MAX; i++) lanes.send('router', 'romeo@a', signal('x'))
+    expect(lanes.congested('router', 'juliet@b')).toBe(true) // the same owner, and so the same lane
+    expect(lanes.congested('presence', 'romeo@a')).toBe(false)
+    lanes.onRelief(() => relieved++)
+    await turns()
+    for (const { done } of came.slice(0, LANE_PENDING_MAX / 2)) done()
+    await turns()
+    expect([relieved, lanes.congested('router', 'romeo@a')]).toEqual([0, false])
+    came[LANE_PENDING_MAX / 2]!.done()
+    await turns()
+    expect(relieved).toBe(1)
+    for (const { done } of came.slice(LANE_PENDING_MAX / 2 + 1)) done()
+    await turns()
+    expect(relieved).toBe(1)
+  })
+})
+
+describe('what goes wrong', () => {
+  test('an envelope that breaks its handler is logged and acked, and those behind it are handled', async () => {
+    const bus = memoryBus()
+    const log = memoryLog()
+    const came: string[] = []
+    receiveLanes(
+      bus,
+      'router',
+      'owner',
+      (envelope, done) => {
+        const { name } = envelope as { name: string }
+        if (name === 'broken') throw new Error('our own bug')
+        came.push(name)
+        done()
+      },
+      log,
+    )
+    const lanes = openLanes(bus, soleOwnership('owner'), 'source', log)
+    const acked: string[] = []
+    for (const name of ['one', 'broken', 'two']) lanes.send('router', 'romeo@a', signal(name), () => acked.push(name))
+    await turns()
+    expect(came).toEqual(['one', 'two'])
+    expect(acked).toEqual(['one', 'broken', 'two'])
+    expect(log.lines).toMatchObject([{ level: 'error', event: 'envelope.refused', fields: { source: 'source' } }])
+  })
+
+  test('an ack whose effect breaks does not take the others with it', async () => {
+    const { lanes, came, log } = setUp()
+    const acked: string[] = []
+    lanes.send('router', 'romeo@a', signal('one'), () => {
+      throw new Error('our own bug')
+    })
+    lanes.send('router', 'romeo@a', signal('two'), () => acked.push('two'))
+    await turns()
+    for (const { done } of came) done()
+    await turns()
+    expect(acked).toEqual(['two'])
+    expect(log.lines).toMatchObject([{ event: 'ack.broke' }])
+  })
+
+  test('a frame of a version that is not spoken here is logged, and nothing of it handled', async () => {
+    const { bus, came, log } = setUp()
+    const out = new Writer()
+    out.u8(ENVELOPE_VERSION + 1)
+    out.text('source')
+    bus.publish('lane.router.owner', out.take())
+    await turns()
+    expect(came).toEqual([])
+    expect(log.lines).toMatchObject([{ event: 'lane.frame_refused' }])
+  })
+
+  test('an ack for a lane that is closed is no fault', async () => {
+    const { lanes, came, log } = setUp()
+    let acks = 0
+    lanes.send('router', 'romeo@a', signal('one'), () => acks++)
+    await turns()
+    lanes.close()
+    came[0]!.done()
+    await turns()
+    expect([acks, log.lines]).toEqual([0, []])
+  })
+})

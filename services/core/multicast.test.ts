@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest'
+import { memoryBus } from '#bus/memory.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import { el, stanza } from '#xmpp/stanza.ts'
+import type { Delivery } from './envelope.ts'
+import { memoryLog } from './log.ts'
+import { openMulticast, receiveMulticast } from './multicast.ts'
+import { Reader, Writer } from './wire.ts'
+
+const message = (id: string) => stanza('message', parseJid('romeo@a/x'), { id }, el('body', NS_CLIENT, {}, id))
+
+function setUp() {
+  const bus = memoryBus()
+  const log = memoryLog()
+  const came: Record<string, Delivery[]> = { e1: [], e2: [] }
+  const numbers: number[] = []
+  for (const edge of ['e1', 'e2']) receiveMulticast(bus, edge, (delivery) => void came[edge]!.push(delivery), log)
+  bus.subscribe('edge.e1', (body) => {
+    const reader = new Reader(body)
+    reader.u8()
+    expect(reader.text()).toBe('router.p1')
+    numbers.push(reader.f64())
+  })
+  return { bus, log, came, numbers, multicast: openMulticast(bus, 'router.p1') }
+}
+
+async function turn(): Promise<void> {
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+}
+const idsOf = (deliveries: readonly Delivery[]) => deliveries.map((one) => (one.kind === 'stanza' ? one.stanza.id : one.name))
+
+describe('fan out once per edge', () => {
+  test('one stanza for many sessions is one body for each edge that has any', async () => {
+    const { came, numbers, multicast } = setUp()
+    const targets = ['s1', 's2', 's3'].map((session) => ({ edge: 'e1', session }))
+    multicast.fanOut([...targets, { edge: 'e2', session: 's4' }], message('m1'), 'bare')
+    await turn()
+    expect(came.e1).toMatchObject([{ kind: 'stanza', sessions: ['s1', 's2', 's3'], to: 'bare', stanza: { id: 'm1' } }])
+    expect(came.e2).toMatchObject([{ sessions: ['s4'] }])
+    expect(numbers).toEqual([1])
+  })
+
+  test('for nobody there is none', async () => {
+    const { came, multicast } = setUp()
+    multicast.fanOut([], message('m1'), 'full')
+    await turn()
+    expect([came.e1, came.e2]).toEqual([[], []])
+  })
+
+  test('what one turn has for one edge goes in one body, in order, orders among it', async () => {
+    const { came, numbers, multicast } = setUp()
+    multicast.deliver({ edge: 'e1', session: 's1' }, message('m1'))
+    multicast.order({ edge: 'e1', session: 's1' }, 'close', { condition: 'reset' })
+    multicast.fanOut([{ edge: 'e1', session: 's2' }], message('m2'), 'full')
+    await turn()
+    expect(idsOf(came.e1!)).toEqual(['m1', 'close', 'm2'])
+    expect(came.e1![0]).toMatchObject({ to: 'kept' })
+    expect(came.e1![1]).toMatchObject({ session: 's1', fields: { condition: 'reset' } })
+    expect(numbers).toEqual([1])
+  })
+
+  test('bodies are numbered, so that an edge can see that one is missing', async () => {
+    const { numbers, multicast } = setUp()
+    for (let i = 0; i < 3; i++) {
+      multicast.deliver({ edge: 'e1', session: 's1' }, message('m'))
+      await turn()
+    }
+    expect(numbers).toEqual([1, 2, 3])
+  })
+
+  test('more sessions than one delivery can name are several', async () => {
+    const { came, multicast } = setUp()
+    const targets = Array.from({ length: 70_000 }, (_, i) => ({ edge: 'e1', session: `s${i}` }))
+    multicast.fanOut(targets, message('m1'), 'full')
+    await turn()
+    expect(came.e1!.flatMap((one) => (one.kind === 'stanza' ? one.sessions : []))).toEqual(targets.map(({ session }) => session))
+    expect(came.e1!.length).toBeGreaterThan(1)
+  })
+
+  test('more bytes than the bus takes at once are several bodies', async () => {
+    const { came, numbers, multicast } = setUp()
+    const large = stanza('message', parseJid('romeo@a/x'), {}, el('body', NS_CLIENT, {}, 'x'.repeat(250_000)))
+    for (let i = 0; i < 8; i++) multicast.deliver({ edge: 'e1', session: 's1' }, large)
+    await turn()
+    expect(came.e1).toHaveLength(8)
+    expect(numbers).toEqual([1, 2, 3, 4])
+  })
+})
+
+test('a body that is not ours is logged, and the next one is read', async () => {
+  const { bus, came, log, multicast } = setUp()
+  const out = new Writer()
+  out.u8(200)
+  out.text('router.p1')
+  out.f64(1)
+  bus.publish('edge.e2', out.take())
+  multicast.deliver({ edge: 'e2', session: 's1' }, message('m1'))
+  await turn()
+  expect(idsOf(came.e2!)).toEqual(['m1'])
+  expect(log.lines).toMatchObject([{ level: 'error', event: 'delivery.refused' }])
+})

@@ -1,0 +1,132 @@
+import { describe, expect, test } from 'vitest'
+import { TableUnavailable } from '#table/table.ts'
+import { flakyTable, harness } from '#test/harness.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import { type Element, el, find, type Stanza } from '#xmpp/stanza.ts'
+import { manualClock } from './clock.ts'
+import { DROP } from './hooks.ts'
+import { type App, defineModule } from './module.ts'
+
+const hooked = (setup: (app: App) => void) =>
+  defineModule({ name: 'hooked', home: 'router', xeps: [], setup: (app) => app.role === 'router' && setup(app as App) })
+
+function conditions(received: readonly Stanza[]): string[] {
+  return received
+    .filter(({ type }) => type === 'error')
+    .map((stanza) => (find(stanza, 'error', NS_CLIENT)!.children[0] as Element).name)
+}
+
+describe('a stanza and its hooks', () => {
+  test('what a guard refuses on the way out or in comes back to the sender, and goes no further', async () => {
+    await using server = await harness([
+      hooked((app) => {
+        app.guard('outbound', ({ id }) => {
+          if (id === 'out') throw new StanzaError('not-acceptable')
+        })
+        app.guard('inbound', ({ id, type }) => {
+          if (id === 'in' && type !== 'error') throw new StanzaError('forbidden')
+          return id === 'dropped' ? DROP : undefined
+        })
+      }),
+    ])
+    const romeo = await server.online('romeo@example.org/x')
+    const juliet = await server.online('juliet@example.org/y')
+    for (const id of ['out', 'in', 'dropped', 'passed']) romeo.send(romeo.stanza('message', { to: juliet.jid, id, type: 'chat' }))
+    await server.quiet()
+    expect(conditions(romeo.received)).toEqual(['not-acceptable', 'forbidden'])
+    expect(juliet.received.filter(({ name }) => name === 'message').map(({ id }) => id)).toEqual(['passed'])
+  })
+
+  test('a stanza whose table was away is tried again, under the archive id it had', async () => {
+    const clock = manualClock()
+    const ids: string[] = []
+    const points = { outbound: 0, inbound: 0 }
+    await using server = await harness(
+      [
+        hooked((app) => {
+          for (const point of ['outbound', 'inbound'] as const) {
+            app.copy(point, ({ name }, { archiveId }) => {
+              if (name !== 'message') return
+              ids.push(`${point} ${archiveId}`)
+              if (points[point]++ === 0) throw new TableUnavailable('away')
+            })
+          }
+        }),
+      ],
+      { clock },
+    )
+    const romeo = await server.online('romeo@example.org/x')
+    const juliet = await server.online('juliet@example.org/y')
+    romeo.message('juliet@example.org', 'hi')
+    for (let i = 0; i < 20; i++) await clock.settle(100)
+    expect(ids).toHaveLength(4)
+    expect(new Set(ids).size).toBe(2)
+    expect([juliet.bodies(), romeo.settled]).toEqual([['hi'], true])
+  })
+
+  test('stanzas of one session keep their order, whichever home they go to and however long a hook takes', async () => {
+    await using server = await harness([
+      hooked((app) => {
+        app.guard('outbound', async ({ id }) => {
+          if (id.startsWith('slow')) await new Promise((resolve) => setTimeout(resolve, 5))
+        })
+      }),
+    ])
+    const romeo = await server.online('romeo@example.org/x')
+    const juliet = await server.online('juliet@example.org/y')
+    const ids = ['slow 1', '2', 'slow 3', '4', '5']
+    for (const id of ids) {
+      const name = id === '4' ? 'presence' : 'message'
+      romeo.send(romeo.stanza(name, { to: juliet.jid, id, type: name === 'message' ? 'chat' : '' }))
+    }
+    await server.quiet()
+    expect(juliet.received.filter(({ id }) => ids.includes(id)).map(({ id }) => id)).toEqual(ids)
+  })
+})
+
+describe('where a stanza cannot go', () => {
+  test.each([
+    ['a domain that is not ours', 'juliet@elsewhere.example', 'remote-server-not-found'],
+    ['the host, which takes no messages', 'example.org', 'service-unavailable'],
+    ['nobody', 'nobody@example.org', 'service-unavailable'],
+  ])('to %s the sender is told', async (_name, to, condition) => {
+    await using server = await harness([])
+    const romeo = await server.connect('romeo@example.org/x')
+    romeo.send(romeo.stanza('message', { to: parseJid(to), id: 'm1', type: 'chat' }, el('body', NS_CLIENT, {}, 'hi')))
+    await server.quiet()
+    expect(conditions(romeo.received)).toEqual([condition])
+    expect(romeo.received[0]).toMatchObject({ id: 'm1', from: parseJid(to) })
+  })
+})
+
+test('what a handler staged is durable before its answer comes', async () => {
+  const NS = 'urn:example'
+  const clock = manualClock()
+  const table = flakyTable()
+  const keeper = defineModule({
+    name: 'keeper',
+    home: 'router',
+    xeps: [],
+    namespaces: [NS],
+    setup(app) {
+      const record = app.record('kept', 0)
+      app.iq('set', NS, 'keep', 'self', async ({ account }) => {
+        await record.update(account, (n) => n + 1)
+      })
+    },
+  })
+  await using server = await harness([keeper], { clock, table })
+  const romeo = await server.connect('romeo@example.org/x')
+  await romeo.iq('set', el('keep', NS))
+  table.away = true
+  const answer = romeo.iq('set', el('keep', NS))
+  for (let i = 0; i < 10; i++) await clock.settle(100)
+  expect(romeo.received).toHaveLength(1)
+  table.away = false
+  for (let i = 0; i < 100; i++) await clock.settle(100)
+  expect(await answer).toBeUndefined()
+  const row = await table.get({ pk: 'a#romeo@example.org', sk: 'kept' })
+  expect(Buffer.from(row!.value).toString()).toBe('2')
+})

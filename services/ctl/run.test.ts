@@ -1,0 +1,109 @@
+import { existsSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { controlPath } from '#embedded/control.ts'
+import { freePorts } from '#test/support/ports.ts'
+import { Place } from './rookery.fixture.ts'
+
+const STOPPED_WITHIN_MS = 5_000
+
+let place: Place
+beforeEach(() => {
+  place = new Place()
+})
+afterEach(() => place.clear())
+
+describe('a stop', () => {
+  test.each(['SIGTERM', 'SIGINT'] as const)('%s ends it well within seconds, and leaves no socket', async (signal) => {
+    const server = await place.run(place.configure())
+    const port = await server.port('c2s')
+    expect(existsSync(controlPath(place.data))).toBe(true)
+    const stream = await openStream(port)
+    const startedAt = performance.now()
+    const { code, out, err } = await server.stop(signal)
+    expect(performance.now() - startedAt).toBeLessThan(STOPPED_WITHIN_MS)
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toContain('"server.stopped"')
+    expect(existsSync(controlPath(place.data))).toBe(false)
+    await stream.closed
+  })
+
+  test('the same folder and ports can be used again at once', async () => {
+    const [port] = (await freePorts(1)) as [number]
+    const file = place.configure({ c2s: { port, tlsPort: 'off' } })
+    expect((await (await place.run(file)).stop()).code).toBe(0)
+    expect((await (await place.run(file)).stop()).code).toBe(0)
+  })
+})
+
+describe('a start that cannot be', () => {
+  test('a taken port: one line names the port and the key, exit code 1, and the folder is free again', async () => {
+    const blocker = createServer()
+    await new Promise<void>((listening) => blocker.listen(0, '127.0.0.1', listening))
+    const { port } = blocker.address() as { port: number }
+    const file = place.configure({ c2s: { port, tlsPort: 'off' } })
+    const { code, err } = await place.rookery(['run', '--config', file])
+    expect(code).toBe(1)
+    expect(err).toMatch(/^rookery: .*\n$/)
+    expect(err).toContain(`port ${port} on 127.0.0.1 is taken by another program`)
+    expect(err).toContain('c2s.port')
+    expect(existsSync(controlPath(place.data))).toBe(false)
+    await new Promise((closed) => blocker.close(closed))
+    await place.run(file)
+  })
+
+  test('a second server on the same data folder: it says so, and the first goes on', async () => {
+    const file = place.configure()
+    const first = await place.run(file)
+    const second = await place.rookery(['run', '--config', file])
+    expect({ code: second.code, err: second.err }).toEqual({
+      code: 1,
+      err: `rookery: another server runs on the data folder ${place.data}; stop it, or set data to another folder\n`,
+    })
+    await (await openStream(await first.port('c2s'))).close()
+    expect((await first.stop()).code).toBe(0)
+  })
+
+  test('a data folder that cannot be made', async () => {
+    const { code, err } = await place.rookery(['run', '--config', place.configure({ data: '/dev/null/data' })])
+    expect(code).toBe(1)
+    expect(err).toContain('the data folder /dev/null/data cannot be made')
+  })
+})
+
+test('without a file it says how to begin, and its ports are as the environment says', async () => {
+  const env = {
+    ROOKERY_C2S_PORT: '0',
+    ROOKERY_C2S_TLS_PORT: 'off',
+    ROOKERY_WEBSOCKET_PORT: 'off',
+    ROOKERY_METRICS_PORT: 'off',
+    ROOKERY_HTTP_PORT: 'off',
+  }
+  const server = await place.run(undefined, env)
+  const port = await server.port('c2s')
+  const { out } = await server.stop()
+  expect(out).toContain('Register in any client: server localhost')
+  expect(out).toContain('No configuration file was given: this machine only')
+  expect(out).toMatch(new RegExp(`c2s +127.0.0.1 port ${port}\\n`))
+})
+
+/** A client's stream that has got its header. */
+async function openStream(port: number): Promise<{ closed: Promise<unknown>; close: () => Promise<unknown> }> {
+  const socket = connect(port, '127.0.0.1')
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  socket.on('error', () => {})
+  socket.write(
+    `<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>`,
+  )
+  await new Promise((received, failed) =>
+    socket.once('data', received).once('close', () => failed(new Error('no stream header'))),
+  )
+  socket.resume()
+  return {
+    closed,
+    close() {
+      socket.end('</stream:stream>')
+      return closed
+    },
+  }
+}

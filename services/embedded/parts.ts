@@ -1,0 +1,54 @@
+// What every process of the embedded form is made of, whether it serves or works on data at rest.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { memoryBus } from '#bus/memory.ts'
+import { type Clock, systemClock } from '#core/clock.ts'
+import type { Config } from '#core/config.ts'
+import type { Log } from '#core/log.ts'
+import { Metrics } from '#core/metrics.ts'
+import type { AnyModule } from '#core/module.ts'
+import { soleOwnership } from '#core/ownership.ts'
+import type { Process } from '#core/process.ts'
+import { VERSION } from '#core/version.ts'
+import { openSqliteTable } from '#table/sqlite.ts'
+import type { ClosableTable, Table } from '#table/table.ts'
+import { lowercaseId } from '#xmpp/id.ts'
+
+/** For its owner alone: keys, passwords' keys and messages will be in it. Throws Error that says what to set. */
+export async function makeDataFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    const why = `the data folder ${folder} cannot be made: ${(cause as Error).message}`
+    throw new Error(`${why}; set data to a folder this user may write`, { cause })
+  }
+}
+
+/** Throws Error that names the file. */
+export function openTable(config: Config, log: Log): Promise<ClosableTable> {
+  return openSqliteTable({ file: join(config.data, 'rookery.sqlite'), onError: (error) => log.error('table.failed', { error }) })
+}
+
+/** A process that owns everything, on a bus of its own. */
+export function makeProcess(
+  config: Config,
+  modules: readonly AnyModule[],
+  log: Log,
+  table: Table,
+  clock: Clock = systemClock,
+): Process {
+  const id = lowercaseId()
+  return {
+    id,
+    bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
+    table,
+    ownership: soleOwnership(id),
+    config,
+    moduleOptions: config.modules,
+    modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
+    server: { domains: config.domains, registration: config.registration, version: VERSION },
+    clock,
+    log,
+    metrics: new Metrics(),
+  }
+}
