@@ -11,7 +11,7 @@
 #              mounted in a mount namespace of the command's own, so that no mount outlives it, however it ends.
 #
 # DEBIAN13_BY=docker or =chroot allows only that one. Exits 75 (EX_TEMPFAIL) and says what is missing where neither
-# works, else as the command does. Of the environment the command sees CI, NO_COLOR and ROOKERY_*.
+# works, else as the command does. Of the environment the command sees CI, NO_COLOR, EXPECT_UWS and ROOKERY_*.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/scripts/node.sh"
@@ -23,7 +23,7 @@ missing=()
 
 # The command's environment, as NAME=VALUE.
 environment=(HOME=/tmp LANG=C.UTF-8 "PATH=$root/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-while IFS= read -r name; do environment+=("$name=${!name}"); done < <(compgen -e | grep -E '^(CI|NO_COLOR|ROOKERY_.*)$')
+while IFS= read -r name; do environment+=("$name=${!name}"); done < <(compgen -e | grep -E '^(CI|NO_COLOR|EXPECT_UWS|ROOKERY_.*)$')
 
 docker_works() {
   command -v docker > /dev/null || { missing+=('Docker is not installed'); return 1; }

@@ -135,10 +135,7 @@ describe('refused, with the place, the path and what would be right', () => {
       'rookery.yaml:1:10: table.region is for table.driver: dynamodb, which is not available in this version',
     ],
     ['c2s: { port: 5280 }', 'rookery.yaml:1:1: http.port is 5280, as is c2s.port; each must have its own, or be off'],
-    [
-      'c2s: { proxyProtocol: true }',
-      'rookery.yaml:1:8: c2s.proxyProtocol is true, and trustedProxies is empty; it must name the proxies, or nobody could connect',
-    ],
+    ['c2s: { proxyProtocol: true }', 'rookery.yaml:1:8: c2s.proxyProtocol: true is not available in this version; use false'],
     [
       'tls: { cert: /nowhere/cert.pem, key: /nowhere }',
       'rookery.yaml:1:8: tls.cert is "/nowhere/cert.pem", which cannot be read: there is no such file',
@@ -314,7 +311,7 @@ describe('the reference', () => {
 
   test('every row has five cells and a sentence that says what the key means', () => {
     const rows = page.split('\n').filter((line) => line.includes('`ROOKERY_') && line.startsWith('|'))
-    expect(rows.length).toBeGreaterThan(40)
+    expect(rows.length).toBeGreaterThanOrEqual(40)
     for (const row of rows) expect(row).toMatch(/^\| `[^`]+` \| `ROOKERY_[A-Z0-9_]+` \| .+ \| .* \| .{10,}[.:)] \|$/)
   })
 })

@@ -295,13 +295,9 @@ function* contradictions(config: Config): Iterable<Contradiction> {
       keys: ['limits.stanzaBytesBeforeLogin', 'limits.stanzaBytes'],
       text: `limits.stanzaBytesBeforeLogin is ${limits.stanzaBytesBeforeLogin}; it must be at most limits.stanzaBytes, which is ${limits.stanzaBytes}`,
     }
-  if (c2s.proxyProtocol && config.trustedProxies.length === 0)
-    yield {
-      keys: ['c2s.proxyProtocol', 'trustedProxies'],
-      text: 'c2s.proxyProtocol is true, and trustedProxies is empty; it must name the proxies, or nobody could connect',
-    }
 
   const absent = 'is not available in this version'
+  if (c2s.proxyProtocol) yield { keys: ['c2s.proxyProtocol'], text: `c2s.proxyProtocol: true ${absent}; use false` }
   if (config.registration === 'invite')
     yield { keys: ['registration'], text: `registration: invite ${absent}; use open or closed` }
   if (bus.driver === 'nats') yield { keys: ['bus.driver'], text: `bus.driver: nats ${absent}; use memory` }

@@ -60,7 +60,7 @@ const LIMITS = {
   ),
   writeBufferBytes: whole(
     4 * MIB,
-    'Bytes that one client has not taken yet; with more, its stream ends with resource-constraint.',
+    'Bytes that one client has not taken yet; a client that lags further behind is cut off.',
     512 * KIB,
     256 * MIB,
   ),
@@ -98,7 +98,7 @@ const SHAPE = {
       false,
       'A client on a loopback address may authenticate without TLS, over TCP and WebSocket; refused from any other address.',
     ),
-    proxyProtocol: flag(false, 'Each TCP connection begins with a PROXY header, which is believed from `trustedProxies` only.'),
+    proxyProtocol: flag(false, 'Each TCP connection begins with a PROXY header; `true` is not in this version.'),
   }),
   websocket: section('Clients over WebSocket (RFC 7395)', {
     port: port(5290, 'Where browsers connect.'),
@@ -115,7 +115,7 @@ const SHAPE = {
   metrics: section('Metrics and health', {
     port: port(9090, 'Where `/metrics` and the health checks are; keep it from the public.'),
   }),
-  trustedProxies: list([], 'Addresses or networks whose X-Forwarded headers and PROXY header are believed.', {
+  trustedProxies: list([], 'Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto headers are believed.', {
     max: 1000,
     right: 'an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8',
     entry: network,

@@ -218,7 +218,15 @@ describe('purge', () => {
   })
 
   test('what was staged and not durable when it began used to outlive it', async () => {
-    const { store, table } = await setUp()
+    const { table } = await setUp()
+    const slow: Table = {
+      ...table,
+      put: async (row) => {
+        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
+        await table.put(row)
+      },
+    }
+    const store = new Store(slow, new Commit(slow, manualClock(), silentLog))
     store.journal('offline').append(ROMEO, '1', Buffer.from('x'))
     await store.purge(ROMEO.bare)
     expect(await rowsOf(table, 'j#offline#romeo@example.org')).toEqual([])

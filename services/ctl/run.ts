@@ -63,7 +63,7 @@ function welcome({ config, source }: Configured, running: Running): string {
       : `  Register rookery user add NAME@${domain}      (registration is ${config.registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
-  if (running.certificate.selfSigned) lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint.slice(0, 23)}…`)
+  if (running.certificate.selfSigned) lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint}`)
   if (source === 'laptop') {
     lines.push('', '  No configuration file was given: this machine only, registration open, no TLS needed on loopback.')
     lines.push('  For others to connect, write a file (docs/configuration.md) and: make run CONFIG=rookery.yaml')

@@ -223,7 +223,8 @@ export class FakeConnection implements Connection {
     const fits = (text: string): boolean => (typeof wanted === 'string' ? text.includes(wanted) : wanted.test(text))
     const deadline = performance.now() + PATIENCE_MS
     while (!fits(this.written.slice(this.#read))) {
-      if (performance.now() > deadline) throw new Error(`${wanted} did not come; ${this.written.slice(this.#read) || 'nothing'} did`)
+      if (performance.now() > deadline)
+        throw new Error(`${wanted} did not come; ${this.written.slice(this.#read) || 'nothing'} did`)
       await turn()
     }
     return this.take()
@@ -295,4 +296,3 @@ export async function eventually(holds: () => boolean | Promise<boolean>, what: 
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
 }
-

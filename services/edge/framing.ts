@@ -1,5 +1,5 @@
 // The two ways a stream is framed: as one document (RFC 6120 §4.2) and as a document a message (RFC 7395 §3).
-import { StreamError } from '#xmpp/error.ts'
+import type { StreamError } from '#xmpp/error.ts'
 import { NS_CLIENT, NS_FRAMING, NS_STREAM, NS_STREAMS } from '#xmpp/ns.ts'
 import { escapeAttribute, escapeText } from '#xmpp/xml.ts'
 

@@ -156,10 +156,17 @@ function makeEdge(process: Process): Edge {
   const log = process.log.child({ role: 'edge' })
   const caller = openCaller(bus, ownership)
   const { limits } = config
-  const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', ['condition'])
+  const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', [
+    'condition',
+  ])
   // Of this start: an account that does not exist has the same salt at every try, and another after a restart is no sign either way.
   const secret = randomBytes(32)
-  const scan = { depth: limits.depth, attributes: limits.attributes, elements: limits.elements, namespaceBytes: limits.namespaceBytes }
+  const scan = {
+    depth: limits.depth,
+    attributes: limits.attributes,
+    elements: limits.elements,
+    namespaceBytes: limits.namespaceBytes,
+  }
   const byName = new Map(config.domains.map((domain) => [domain, domain]))
 
   const edge: Edge = {
@@ -195,7 +202,8 @@ function makeEdge(process: Process): Edge {
         return stored === null ? undefined : decodeCredentials(stored)
       },
       fake: (localpart) => fakeCredentials(secret, `${localpart}@${domain}`, config.scram.iterations),
-      onFailure: ({ mechanism, condition, cause }) => log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
+      onFailure: ({ mechanism, condition, cause }) =>
+        log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
     }),
     async bind(account, session, resource) {
       try {

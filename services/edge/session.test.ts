@@ -49,7 +49,8 @@ async function start(options: ProcessOptions = {}): Promise<TestEdge> {
 }
 
 const message = (to: string, id: string) => `<message to='${to}' id='${id}' type='chat'><body>${id}</body></message>`
-const rosterSet = (id: string) => `<iq type='set' id='${id}'><query xmlns='jabber:iq:roster'><item jid='juliet@example.org'/></query></iq>`
+const rosterSet = (id: string) =>
+  `<iq type='set' id='${id}'><query xmlns='jabber:iq:roster'><item jid='juliet@example.org'/></query></iq>`
 
 function streamError(connection: FakeConnection): string | undefined {
   expect(connection.ended).toBe(true)
@@ -70,12 +71,15 @@ describe('RFC 6120 §8.1 what a bound client may send', () => {
     }
   })
 
-  test.for(['juliet@example.org', 'romeo@example.org/other', 'romeo@example.net', '', '@'])('§4.9.3.9 invalid-from is for from=%s', async (from) => {
-    const { logIn } = await start()
-    const romeo = await logIn('romeo@example.org/garden')
-    romeo.send(`<message to='juliet@example.org' from='${from}'/>`)
-    expect(streamError(romeo)).toBe('invalid-from')
-  })
+  test.for(['juliet@example.org', 'romeo@example.org/other', 'romeo@example.net', '', '@'])(
+    '§4.9.3.9 invalid-from is for from=%s',
+    async (from) => {
+      const { logIn } = await start()
+      const romeo = await logIn('romeo@example.org/garden')
+      romeo.send(`<message to='juliet@example.org' from='${from}'/>`)
+      expect(streamError(romeo)).toBe('invalid-from')
+    },
+  )
 
   test('§8.3.3.8 jid-malformed is for a to that is no JID; an error is not answered with one', async () => {
     const { logIn } = await start()
@@ -104,15 +108,17 @@ describe('RFC 6120 §8.1 what a bound client may send', () => {
     expect(romeo.ended).toBe(false)
   })
 
-  test.for(["<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", '<message xmlns="jabber:server"/>', '<query/>', '<stream:features/>'])(
-    '§4.9.3.24 unsupported-stanza-type is for %s',
-    async (sent) => {
-      const { logIn } = await start()
-      const romeo = await logIn('romeo@example.org/garden')
-      romeo.send(sent)
-      expect(streamError(romeo)).toBe('unsupported-stanza-type')
-    },
-  )
+  test.for([
+    "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    '<message xmlns="jabber:server"/>',
+    '<query/>',
+    '<stream:features/>',
+  ])('§4.9.3.24 unsupported-stanza-type is for %s', async (sent) => {
+    const { logIn } = await start()
+    const romeo = await logIn('romeo@example.org/garden')
+    romeo.send(sent)
+    expect(streamError(romeo)).toBe('unsupported-stanza-type')
+  })
 
   test('§8.1.5 a stanza without a language has that of the stream', async () => {
     const { onConnection, process } = await start()
@@ -126,7 +132,10 @@ describe('RFC 6120 §8.1 what a bound client may send', () => {
       await romeo.until('<success')
       romeo.open('example.org', `version='1.0' xml:lang='${lang}'`).send(bind('garden'))
       await romeo.until('</iq>')
-      romeo.send(message('romeo@example.org/garden', 'm') + "<message to='romeo@example.org/garden' xml:lang='en'><body>n</body></message>")
+      romeo.send(
+        message('romeo@example.org/garden', 'm') +
+          "<message to='romeo@example.org/garden' xml:lang='en'><body>n</body></message>",
+      )
       const [first, second] = (await romeo.until(/<body>n</)).split('</message>')
       if (expected === undefined) expect(first).not.toContain('xml:lang')
       else expect(first).toContain(expected)
@@ -400,7 +409,11 @@ describe('the end of a session', () => {
     expect([owners.summary(), edge.leaving.size]).toEqual([['router message m1'], 1])
     owners.handed[0]!.done()
     await settled()
-    expect(owners.summary().slice(1).sort()).toEqual(['presence iq r1', 'presence signal session.closed', 'router signal session.closed'])
+    expect(owners.summary().slice(1).sort()).toEqual([
+      'presence iq r1',
+      'presence signal session.closed',
+      'router signal session.closed',
+    ])
     expect(owners.summary().indexOf('presence iq r1')).toBeLessThan(owners.summary().indexOf('presence signal session.closed'))
     expect(edge.leaving.size).toBe(0)
   })
@@ -461,7 +474,9 @@ describe('a whole conversation', () => {
     expect(await juliet.until('</message>')).toBe(
       "<message xmlns='jabber:client' from='romeo@example.org/garden' to='juliet@example.org' id='m1' type='chat'><body>m1</body></message>",
     )
-    juliet.send("<message xmlns='jabber:client' to='romeo@example.org/garden' id='m2'><body xml:lang='en'>&lt;&amp;</body></message>")
+    juliet.send(
+      "<message xmlns='jabber:client' to='romeo@example.org/garden' id='m2'><body xml:lang='en'>&lt;&amp;</body></message>",
+    )
     expect(await romeo.until('</message>')).toBe(
       "<message from='juliet@example.org/balcony' to='romeo@example.org/garden' id='m2'><body xml:lang='en'>&lt;&amp;</body></message>",
     )

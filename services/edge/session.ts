@@ -78,7 +78,9 @@ export class EdgeSession {
     switch (element.type) {
       case 'get':
       case 'set':
-        return element.childCount === 1 ? undefined : new StanzaError('bad-request', 'an iq of type get or set has exactly one child')
+        return element.childCount === 1
+          ? undefined
+          : new StanzaError('bad-request', 'an iq of type get or set has exactly one child')
       case 'result':
         return element.childCount <= 1 ? undefined : new StanzaError('bad-request', 'a result has at most one child')
       case 'error':
@@ -123,7 +125,16 @@ export class EdgeSession {
 
   #submit(stanza: Stanza, home: RoleName): void {
     if (this.#unacked > 0 && home !== this.#home) {
-      this.#held = stanzaOfBytes(stanza.name, stanza.from, stanza.to, stanza.id, stanza.type, stanza.lang, stanza.child, Buffer.from(stanza.payload))
+      this.#held = stanzaOfBytes(
+        stanza.name,
+        stanza.from,
+        stanza.to,
+        stanza.id,
+        stanza.type,
+        stanza.lang,
+        stanza.child,
+        Buffer.from(stanza.payload),
+      )
       this.#heldFor = home
       this.#pause()
       return
@@ -146,7 +157,12 @@ export class EdgeSession {
     if (home === 'presence') this.#known = true
     this.#unacked++
     const origin: Origin = { edge: this.#edge.id, session: this.id, n: this.#n }
-    this.#edge.lanes.send(home, this.jid.bare, { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza }, this.#acked)
+    this.#edge.lanes.send(
+      home,
+      this.jid.bare,
+      { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza },
+      this.#acked,
+    )
   }
 
   #onAck(): void {
@@ -173,7 +189,8 @@ export class EdgeSession {
   }
 
   #relieve(): void {
-    if (!this.#paused || this.#congested || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2) return
+    if (!this.#paused || this.#congested || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2)
+      return
     this.#paused = false
     this.#stream.resume()
   }
@@ -189,7 +206,9 @@ export class EdgeSession {
     if (delivery.kind === 'stanza') return this.deliver(delivery.stanza, delivery.to)
     const { name, fields } = delivery
     if (name === 'close') {
-      this.#stream.fail(new StreamError(fields.condition as StreamError['condition'], typeof fields.text === 'string' ? fields.text : ''))
+      this.#stream.fail(
+        new StreamError(fields.condition as StreamError['condition'], typeof fields.text === 'string' ? fields.text : ''),
+      )
     } else if (name === 'flag') {
       this.flags.add(String(fields.flag))
     }
@@ -215,7 +234,12 @@ export class EdgeSession {
    */
   #tellOwners(): void {
     const account = this.jid.bare
-    const signal = { kind: 'signal', account, name: 'session.closed', fields: { session: this.id, resource: this.jid.resource } } as const
+    const signal = {
+      kind: 'signal',
+      account,
+      name: 'session.closed',
+      fields: { session: this.id, resource: this.jid.resource },
+    } as const
     if (!this.#routerTold) this.#edge.lanes.send('router', account, signal)
     this.#routerTold = true
     if (this.#known && this.#home === 'router' && this.#unacked > 0) return

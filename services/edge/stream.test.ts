@@ -128,7 +128,7 @@ describe('RFC 6120 §4.7 the stream header', () => {
     const { connect } = await start()
     const connection = connect().open()
     connection.send("<stream:stream to='example.org' version='1.0'>")
-    connection.send("</stream:stream>")
+    connection.send('</stream:stream>')
     expect(streamError(connection)).toBe('not-authorized')
   })
 
@@ -173,7 +173,11 @@ describe('RFC 6120 §4.3.2 features', () => {
   test('inside TLS there are mechanisms, the strongest first, and no STARTTLS', async () => {
     const { connect } = await start({ modules: [stranger] })
     const features = connect().open().take()
-    expect([...features.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)).toEqual(['SCRAM-SHA-256', 'SCRAM-SHA-1', 'PLAIN'])
+    expect([...features.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)).toEqual([
+      'SCRAM-SHA-256',
+      'SCRAM-SHA-1',
+      'PLAIN',
+    ])
     expect(features).not.toContain('starttls')
     expect(features).toContain("<ask xmlns='urn:test:stranger'/>")
   })
@@ -196,7 +200,9 @@ describe('RFC 6120 §4.3.2 features', () => {
     const { logIn } = await start({ modules: [stranger] })
     const connection = await logIn('romeo@example.org')
     const features = connection.written.slice(connection.written.lastIndexOf('<stream:features>'))
-    expect(features).toMatch(/^<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'\/><session [^>]*><optional\/><\/session>/)
+    expect(features).toMatch(
+      /^<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'\/><session [^>]*><optional\/><\/session>/,
+    )
     expect(features).toContain("<more xmlns='urn:test:stranger'/>")
     expect(features).not.toContain('mechanisms')
   })
@@ -421,12 +427,15 @@ describe('RFC 6120 §7 binding', () => {
     expect(streamError(connection)).toBe('not-authorized')
   })
 
-  test.for(["<message to='juliet@example.org'/>", '<presence/>', bind()])('§4.9.3.12 not-authorized before the login: %s', async (sent) => {
-    const { connect } = await start()
-    const connection = connect().open()
-    connection.send(sent)
-    expect(streamError(connection)).toBe('not-authorized')
-  })
+  test.for(["<message to='juliet@example.org'/>", '<presence/>', bind()])(
+    '§4.9.3.12 not-authorized before the login: %s',
+    async (sent) => {
+      const { connect } = await start()
+      const connection = connect().open()
+      connection.send(sent)
+      expect(streamError(connection)).toBe('not-authorized')
+    },
+  )
 
   test('§7.7.2.2 who binds a resource that is taken gets it, and the older stream ends with conflict', async () => {
     const { logIn, edge, process } = await start()

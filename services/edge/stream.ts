@@ -5,21 +5,31 @@
 //
 // Bytes come in through `data`, elements from the scanner; what goes out is written to the connection. While a login
 // or a bind waits for an answer the scanner is paused, so that no state sees what the next one should.
-import { randomId } from '#xmpp/id.ts'
-import { StanzaError, StreamError } from '#xmpp/error.ts'
-import { type Jid, makeJid, NO_JID, parseJid, prepareResource, withResource } from '#xmpp/jid.ts'
-import { NS_BIND, NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
-import { type ScannedElement, Scanner, type ScanHandler, type StreamOpen } from '#xmpp/scan.ts'
-import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf } from '#xmpp/stanza.ts'
-import { escapeText, serialise } from '#xmpp/xml.ts'
+
 import { errorOf } from '#core/answer.ts'
 import type { Timer } from '#core/clock.ts'
 import type { Delivery } from '#core/envelope.ts'
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { randomId } from '#xmpp/id.ts'
+import { type Jid, makeJid, NO_JID, parseJid, prepareResource, withResource } from '#xmpp/jid.ts'
+import { NS_BIND, NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
+import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
+import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf } from '#xmpp/stanza.ts'
+import { escapeText, serialise } from '#xmpp/xml.ts'
 import type { Connection, ConnectionEvents } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import type { Edge } from './main.ts'
-import { beginExchange, decodeSaslData, encodeSaslData, refusalOf, type SaslCondition, SaslError, type SaslExchange, type SaslStep } from './sasl/mechanism.ts'
+import {
+  beginExchange,
+  decodeSaslData,
+  encodeSaslData,
+  refusalOf,
+  type SaslCondition,
+  SaslError,
+  type SaslExchange,
+  type SaslStep,
+} from './sasl/mechanism.ts'
 import { EdgeSession } from './session.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
@@ -49,7 +59,10 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#framing = connection.framing === 'stream' ? STREAM_FRAMING : FRAME_FRAMING
     this.xmlns = this.#framing.xmlns
     this.#scanner = new Scanner(connection.framing, edge.scanLimitsBeforeLogin, this)
-    this.#loginTimer = edge.clock.setTimeout(() => this.fail(new StreamError('connection-timeout', 'no login in time')), edge.limits.loginTimeoutMs)
+    this.#loginTimer = edge.clock.setTimeout(
+      () => this.fail(new StreamError('connection-timeout', 'no login in time')),
+      edge.limits.loginTimeoutMs,
+    )
   }
 
   get state(): State {
@@ -73,7 +86,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   }
 
   streamStart(open: StreamOpen): void {
-    if (this.#state !== 'open' && this.#state !== 'reopen') throw new StreamError('not-well-formed', 'a stream header inside the stream')
+    if (this.#state !== 'open' && this.#state !== 'reopen')
+      throw new StreamError('not-well-formed', 'a stream header inside the stream')
     this.#open(open.to, open.from, open.version, open.lang, open.defaultNs)
   }
 
@@ -168,7 +182,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     if (!mayLogIn(this.#edge, this.#connection)) return this.#saslFailure('encryption-required')
     if (element.name === 'abort') return this.#saslFailure('aborted') // §6.4.4
     const began = this.#exchange !== undefined
-    if (began ? element.name !== 'response' : element.name !== 'auth') return this.#saslFailure('malformed-request', 'out of order')
+    if (began ? element.name !== 'response' : element.name !== 'auth')
+      return this.#saslFailure('malformed-request', 'out of order')
     const tree = element.element()
     let data: Uint8Array | undefined
     try {
@@ -205,7 +220,11 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
         this.#headerSent = false
         this.#scanner.reset()
         this.#scanner.setLimits(this.#edge.scanLimits)
-        this.#write(step.data === undefined ? `<success xmlns='${NS_SASL}'/>` : `<success xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</success>`)
+        this.#write(
+          step.data === undefined
+            ? `<success xmlns='${NS_SASL}'/>`
+            : `<success xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</success>`,
+        )
     }
   }
 
@@ -214,7 +233,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#exchange = undefined
     const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
     this.#write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
-    if (++this.#tries >= this.#edge.limits.loginFailuresPerStream) throw new StreamError('policy-violation', 'too many failed logins')
+    if (++this.#tries >= this.#edge.limits.loginFailuresPerStream)
+      throw new StreamError('policy-violation', 'too many failed logins')
   }
 
   /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */
@@ -222,7 +242,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     const { id, type, lang, child, payload } = element
     const host = parseJid(this.#domain)
     const iq = stanzaOfBytes('iq', NO_JID, host, id, type, lang, child, Buffer.from(payload))
-    if (element.childCount !== 1 || id === '' || (type !== 'get' && type !== 'set')) return this.#answer(errorOf(iq, new StanzaError('bad-request')))
+    if (element.childCount !== 1 || id === '' || (type !== 'get' && type !== 'set'))
+      return this.#answer(errorOf(iq, new StanzaError('bad-request')))
     this.#wait(this.#edge.askAsStranger(iq, this.#connection.address), (answer) => this.#answer(answer))
   }
 
@@ -230,11 +251,18 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   #bind(element: ScannedElement): void {
     const account = this.#account!
-    if (element.ns !== NS_CLIENT || element.name !== 'iq' || element.child !== BIND || element.type !== 'set' || element.childCount !== 1) {
+    if (
+      element.ns !== NS_CLIENT ||
+      element.name !== 'iq' ||
+      element.child !== BIND ||
+      element.type !== 'set' ||
+      element.childCount !== 1
+    ) {
       throw new StreamError('not-authorized', 'bind a resource first') // RFC 6120 §7.1
     }
     const { id } = element
-    const refuse = (error: StanzaError): void => this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), error))
+    const refuse = (error: StanzaError): void =>
+      this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), error))
     if (id === '') return refuse(new StanzaError('bad-request', 'an iq has an id')) // §8.1.3
     const bind = element.element().children.find((child) => typeof child !== 'string')
     const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
@@ -331,7 +359,12 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   fail(error: StreamError): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
-    this.#edge.log.debug('stream.failed', { condition: error.condition, text: error.text, jid: this.#session?.jid.full, address: this.#connection.address })
+    this.#edge.log.debug('stream.failed', {
+      condition: error.condition,
+      text: error.text,
+      jid: this.#session?.jid.full,
+      address: this.#connection.address,
+    })
     this.#edge.countFailure(error.condition)
     this.#write(this.#framing.error(error))
     this.#write(this.#framing.close())

@@ -2,11 +2,11 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import type { Config } from '#core/config.ts'
+import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
 import { type CertificatePair, chooseAlpn, tlsContextOptions } from './certificate.ts'
 import { type Connection, type ConnectionEvents, isLoopback, type OnConnection } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, join } from './gather.ts'
-import { listenError } from '#core/listen-error.ts'
 import type { Listener } from './main.ts'
 
 /** A peer that does not close its side of a closed stream is cut off after this. */
@@ -14,11 +14,15 @@ const CLOSE_TIMEOUT_MS = 5_000
 /** A dead peer is noticed by TCP itself, without traffic of ours. */
 const KEEPALIVE_MS = 60_000
 const BACKLOG = 4096
-/** With more, what is gathered is written before the turn ends: a big answer is not yet a slow reader. */
-const GATHERED_BYTES_MAX = 256 * 1024
 
 /** Listens on the plain and the TLS port of `config.c2s`, as far as they are on. */
-export async function listenTcp(config: Config, host: string, certificate: CertificatePair, onConnection: OnConnection, log: Log): Promise<Listener[]> {
+export async function listenTcp(
+  config: Config,
+  host: string,
+  certificate: CertificatePair,
+  onConnection: OnConnection,
+  log: Log,
+): Promise<Listener[]> {
   const { port, tlsPort } = config.c2s
   const context = tls.createSecureContext(tlsContextOptions(certificate))
   const serve = (accept: (socket: net.Socket) => TcpConnection) =>
@@ -28,8 +32,24 @@ export async function listenTcp(config: Config, host: string, certificate: Certi
     })
   const listeners: Listener[] = []
   try {
-    if (port !== 'off') listeners.push(await open(serve((socket) => new TcpConnection(socket, context, false, log)), 'c2s', host, port))
-    if (tlsPort !== 'off') listeners.push(await open(serve((socket) => new TcpConnection(socket, context, true, log)), 'c2s (TLS)', host, tlsPort))
+    if (port !== 'off')
+      listeners.push(
+        await open(
+          serve((socket) => new TcpConnection(socket, context, false, log)),
+          'c2s',
+          host,
+          port,
+        ),
+      )
+    if (tlsPort !== 'off')
+      listeners.push(
+        await open(
+          serve((socket) => new TcpConnection(socket, context, true, log)),
+          'c2s (TLS)',
+          host,
+          tlsPort,
+        ),
+      )
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()))
     throw error
@@ -59,6 +79,7 @@ class TcpConnection implements Connection, Flushable {
   #pieces: (string | Uint8Array)[] = []
   #gatheredBytes = 0
   #gone = false
+  #shakingHands = false
   #lingering: NodeJS.Timeout | undefined
   readonly #onData = (bytes: Uint8Array): void => this.events.data(bytes)
   readonly #onError = (error: Error): void => {
@@ -101,6 +122,7 @@ class TcpConnection implements Connection, Flushable {
 
   /** What was written is sent; a peer that does not take it, or does not close, is cut off. */
   #linger(): void {
+    if (this.#shakingHands) return this.destroy() // there is no way to say anything
     this.#socket.end()
     this.#lingering ??= setTimeout(() => this.destroy(), CLOSE_TIMEOUT_MS)
     this.#socket.resume() // what still comes is read and dropped, so that the close is seen
@@ -108,9 +130,13 @@ class TcpConnection implements Connection, Flushable {
 
   #secure(ALPNCallback?: tls.TLSSocketOptions['ALPNCallback']): void {
     this.encrypted = true
+    this.#shakingHands = true
     const options = { isServer: true, secureContext: this.#context, ...(ALPNCallback && { ALPNCallback }) }
     const secure = new tls.TLSSocket(this.#socket, options)
     this.#socket = secure
+    secure.once('secure', () => {
+      this.#shakingHands = false
+    })
     secure.on('close', this.#onClose)
     secure.on('error', this.#onError)
     this.#read(secure)
@@ -132,7 +158,6 @@ class TcpConnection implements Connection, Flushable {
     if (body === undefined) return
     this.#pieces.push(body, tail!)
     this.#gatheredBytes += body.length
-    if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()
   }
 
   flush(): void {

@@ -1,6 +1,7 @@
 // The WebSocket driver on uWebSockets.js: one write per socket and turn by cork, frames read without a copy.
-import net from 'node:net'
+
 import type { HttpResponse, us_listen_socket, WebSocket } from 'uWebSockets.js'
+import net from 'node:net'
 import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
 import type { Connection, ConnectionEvents } from './connection.ts'
@@ -77,7 +78,15 @@ export async function listenUws(library: UwsLibrary, options: WebSocketOptions, 
   const token = await new Promise<us_listen_socket>((resolve, reject) => {
     app.listen(host, free, (token) => {
       if (token) resolve(token)
-      else reject(listenError(new Error('uWebSockets.js does not say why; are the address and the certificate good?'), 'websocket', host, port))
+      else
+        reject(
+          listenError(
+            new Error('uWebSockets.js does not say why; are the address and the certificate good?'),
+            'websocket',
+            host,
+            port,
+          ),
+        )
     })
   })
   return {

@@ -25,10 +25,13 @@ export async function listenWs(options: WebSocketOptions, log: Log): Promise<Lis
   const { host, port, path, tls, clientOf, onConnection } = options
   const refuse: http.RequestListener = (request, response) => {
     const [status, text] = pathOf(request) === path ? REFUSED.upgrade : REFUSED.path
-    response.writeHead(Number.parseInt(status, 10), { upgrade: 'websocket', connection: 'close', 'content-type': 'text/plain' }).end(text)
+    response
+      .writeHead(Number.parseInt(status, 10), { upgrade: 'websocket', connection: 'close', 'content-type': 'text/plain' })
+      .end(text)
   }
   const limits = { requestTimeout: 10_000, headersTimeout: 10_000, connectionsCheckingInterval: 5_000 }
-  const server = tls === undefined ? http.createServer(limits, refuse) : https.createServer({ ...limits, ...tlsContextOptions(tls) }, refuse)
+  const server =
+    tls === undefined ? http.createServer(limits, refuse) : https.createServer({ ...limits, ...tlsContextOptions(tls) }, refuse)
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: options.frameBytesMax,
@@ -77,7 +80,9 @@ function headerOf(request: http.IncomingMessage, name: string): string {
 }
 
 function refuseUpgrade(socket: Socket, [status, text]: readonly [string, string]): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`)
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+  )
 }
 
 class WsConnection implements Connection, Flushable {

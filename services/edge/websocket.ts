@@ -2,9 +2,10 @@
 //
 // uWebSockets.js is a native library that needs glibc 2.38 (Debian 13, Ubuntu 24.04) on Linux; everywhere else `ws`
 // takes over and the log says so. Both get the same checks: the path, the subprotocol `xmpp`, and the size of a frame.
+
+import type { TemplatedApp } from 'uWebSockets.js'
 import { createRequire } from 'node:module'
 import { BlockList, isIP, isIPv6 } from 'node:net'
-import type { TemplatedApp } from 'uWebSockets.js'
 import type { Config } from '#core/config.ts'
 import type { Log } from '#core/log.ts'
 import type { CertificatePair } from './certificate.ts'
@@ -60,7 +61,13 @@ export function offersXmpp(protocols: string): boolean {
   return protocols.split(',').some((protocol) => protocol.trim() === SUBPROTOCOL)
 }
 
-export async function listenWebSocket(config: Config, host: string, certificate: CertificatePair, onConnection: OnConnection, log: Log): Promise<Listener[]> {
+export async function listenWebSocket(
+  config: Config,
+  host: string,
+  certificate: CertificatePair,
+  onConnection: OnConnection,
+  log: Log,
+): Promise<Listener[]> {
   const { port, path, tls } = config.websocket
   if (port === 'off') return []
   const options: WebSocketOptions = {
@@ -88,7 +95,11 @@ function loadUws(log: Log): UwsLibrary | undefined {
     uws = createRequire(import.meta.url)('uWebSockets.js') as UwsLibrary
   } catch (error) {
     const [reason] = (error as Error).message.split('\n')
-    log.warn('websocket.fallback', { driver: 'ws', reason, help: 'uWebSockets.js needs glibc 2.38 or later (Debian 13, Ubuntu 24.04); WebSockets work, at a higher cost' })
+    log.warn('websocket.fallback', {
+      driver: 'ws',
+      reason,
+      help: 'uWebSockets.js needs glibc 2.38 or later (Debian 13, Ubuntu 24.04); WebSockets work, at a higher cost',
+    })
   }
   return uws
 }
@@ -100,7 +111,8 @@ function loadUws(log: Log): UwsLibrary | undefined {
 function clientFinder(trusts: (address: string) => boolean, tls: boolean): WebSocketOptions['clientOf'] {
   return (peer, header) => {
     const forwarded = header('x-forwarded-for')
-    if (!trusts(peer)) return { address: peer, loopback: isLoopback(peer) && forwarded === '' && header('forwarded') === '', encrypted: tls }
+    if (!trusts(peer))
+      return { address: peer, loopback: isLoopback(peer) && forwarded === '' && header('forwarded') === '', encrypted: tls }
     // Every proxy adds whom it heard: the last one that is no proxy of ours is the client.
     const chain = forwarded.split(',').map((address) => address.trim())
     const client = chain.findLast((address) => isIP(address) !== 0 && !trusts(address))
@@ -120,5 +132,9 @@ function trustOf(proxies: readonly string[]): (address: string) => boolean {
     if (bits === undefined) list.addAddress(address, family)
     else list.addSubnet(address, Number(bits), family)
   }
-  return (address) => list.check(address.replace(/^::ffff:(?=\d+\.)/, ''), address.includes(':') && !address.startsWith('::ffff:') ? 'ipv6' : 'ipv4')
+  return (address) =>
+    list.check(
+      address.replace(/^::ffff:(?=\d+\.)/, ''),
+      address.includes(':') && !address.startsWith('::ffff:') ? 'ipv6' : 'ipv4',
+    )
 }

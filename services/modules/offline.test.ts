@@ -76,7 +76,8 @@ describe('XEP-0160 §2 Process Flow', () => {
     const shy = await server.online('juliet@example.org/shy', -1)
     romeo.message(JULIET, 'kept')
     await server.quiet()
-    expect([bound.bodies(), shy.bodies(), await entries(server)]).toEqual([[], [], 1])
+    const shyer = await server.online('juliet@example.org/shyer', -128)
+    expect([bound.bodies(), shy.bodies(), shyer.bodies(), await entries(server)]).toEqual([[], [], [], 1])
   })
 
   test('a priority that rises from below zero brings them', async () => {

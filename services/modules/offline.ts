@@ -87,7 +87,7 @@ class Spool {
   /** XEP-0160 §2, steps 3 and 4. What is not kept is answered service-unavailable by whoever asked. */
   async keep(message: OfflineMessage): Promise<void> {
     const { account, stanza, archiveId } = message
-    if (!isWorthKeeping(stanza) || !(await this.#app.accounts.exists(account))) return
+    if (!isWorthKeeping(stanza)) return
     writeStanza(this.#out, stanza)
     const entry = this.#out.take()
     const count = await this.#countWithRoom(account, entry.length)

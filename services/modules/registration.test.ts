@@ -122,10 +122,17 @@ describe('limits.registrationsPerHourPerAddress', () => {
     expect(await from('192.0.2.1', 'one')).toMatchObject({ condition: 'conflict' }) // registers nothing, counts for nothing
     expect(await from('192.0.2.1', 'two')).toBeUndefined()
     expect(await from('192.0.2.1', 'three')).toMatchObject({ condition: 'resource-constraint', type: 'wait' })
+    expect(await from('192.0.2.1', 'one')).toMatchObject({ condition: 'conflict' })
     expect(await from('192.0.2.2', 'three')).toBeUndefined()
     clock.advance(3_600_000)
     expect(await from('192.0.2.1', 'four')).toBeUndefined()
   })
+})
+
+test('a registration that failed leaves its place to the next try', async () => {
+  await using server = await open({ config: { limits: { registrationsPerHourPerAddress: 1 } } })
+  expect(await server.stranger('set', filled('bill', '\u0085'))).toMatchObject({ condition: 'not-acceptable' })
+  expect(await server.stranger('set', filled('bill'))).toBeUndefined()
 })
 
 describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
@@ -165,6 +172,20 @@ describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
     juliet.message('bill@example.org', 'for the new one')
     await server.quiet()
     expect(other.bodies()).toEqual(['for the new one'])
+  })
+
+  test('nor is there less room for him', async () => {
+    await using server = await open({ modules: { offline: { messagesMax: 1 } } })
+    const juliet = await server.connect('juliet@example.org/balcony')
+    const bill = await server.online('bill@example.org/globe', -1)
+    juliet.message('bill@example.org', 'for the old one')
+    await server.quiet()
+    await bill.iq('set', REMOVE)
+    await server.quiet()
+    await server.stranger('set', filled('bill'))
+    juliet.message('bill@example.org', 'for the new one')
+    await server.quiet()
+    expect((await server.online('bill@example.org/globe')).bodies()).toEqual(['for the new one'])
   })
 
   test('existing presence subscriptions are cancelled', async () => {

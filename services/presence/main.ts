@@ -50,8 +50,8 @@ export async function startPresence(process: Process): Promise<RunningRole> {
     new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
 
   async function removeAccount(account: Jid): Promise<null> {
-    await subscribing.leaveAll(account)
     await presences.removeAll(account)
+    await subscribing.leaveAll(account)
     owner.accounts.seal(account)
     await new Promise<void>((resolve) => owner.commit.after(account.bare, resolve)) // what is staged would outlive it
     return null
@@ -70,10 +70,10 @@ export async function startPresence(process: Process): Promise<RunningRole> {
     const { to, type } = stanza
     if (to === undefined) {
       if (type === '') return presences.show(stanza, session, done)
-      if (type === 'unavailable') return presences.leave(bareOf(stanza.from), session, stanza, done)
+      if (type === 'unavailable') return presences.hide(stanza, session, done)
       throw new StanzaError('bad-request', 'this presence needs an address, or is of no known type') // RFC 6121 §4.7.1
     }
-    if (isSubscriptionType(type)) return subscribing.outbound(stanza, type, done)
+    if (isSubscriptionType(type)) return subscribing.outbound(stanza, type, origin, done)
     if (type === '' || type === 'unavailable') return presences.direct(stanza, session, done)
     if (type === 'probe' || type === 'error') return owner.send(stanza, done)
     throw new StanzaError('bad-request', 'that is no type of presence') // RFC 6121 §4.7.1

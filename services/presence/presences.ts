@@ -115,8 +115,14 @@ export class Presences {
     if (accounts.length > 0) this.#owner.fanOut(stanza('presence', session.jid, { type: 'probe' }), accounts)
   }
 
-  /** Presence of type unavailable without `to` (§4.5), or the end of the session. */
-  leave(account: Jid, session: BoundSession, farewell: Stanza, done: Done): void | Promise<void> {
+  /** Presence of type unavailable without `to` (§4.5): it goes to the resource that it came from, too. */
+  hide(farewell: Stanza, session: BoundSession, done: Done): void | Promise<void> {
+    return this.#leave(session, farewell, done, () => this.#owner.multicast.deliver(session, farewell, 'bare'))
+  }
+
+  /** A session is available no more, and whoever was told that it is hears so. */
+  #leave(session: BoundSession, farewell: Stanza, done: Done, echo: () => void): void | Promise<void> {
+    const account = bareOf(session.jid)
     return this.#rosters.read(account, (items) => {
       const sees = (bare: string): boolean => bare === account.bare || seenBy(items.get(bare))
       const departure = this.#note(account.bare, (availability) =>
@@ -125,13 +131,11 @@ export class Presences {
       const was = session.available
       session.available = false
       session.priority = 0
-      if (departure?.presence !== undefined) {
-        this.#owner.multicast.deliver(session, farewell, 'bare') // §4.5.2: also to the resource that it came from
-        this.#broadcast(account, farewell, items)
-      }
+      if (departure?.presence !== undefined) this.#broadcast(account, farewell, items)
       for (const to of departure?.directed ?? []) this.#owner.send(readdress(farewell, { to })) // §4.6.5
-      if (was) this.#tellRouter(account, session, done)
-      else done()
+      if (!was) return done()
+      echo()
+      this.#tellRouter(account, session, done)
     })
   }
 
@@ -156,7 +160,8 @@ export class Presences {
         presence.type === 'probe' || !this.#owner.mailboxes.idle(account) ? undefined : this.#passNow(presence, account)
       if (passed === DROP) continue
       if (passed === presence) {
-        for (const session of this.#sessions.of(account)) if (session.available) targets.push(session)
+        if (this.#owner.commit.pending(account)) this.#deliver(presence, account)
+        else for (const session of this.#sessions.of(account)) if (session.available) targets.push(session)
       } else {
         open++
         if (passed === undefined) this.#owner.receive(presence, account, one)
@@ -184,7 +189,7 @@ export class Presences {
       const passing = first ?? this.#owner.passInbound(presence, account)
       first = undefined
       const rewritten = await passing
-      if (rewritten !== DROP) this.#owner.multicast.fanOut(this.available(account.bare), rewritten, 'bare')
+      if (rewritten !== DROP) this.#deliver(rewritten, account.bare)
       done()
     })
   }
@@ -193,13 +198,20 @@ export class Presences {
   receive(presence: Stanza, account: Jid, done: Done): void {
     const resource = presence.to?.resource ?? ''
     if (resource === '') {
-      this.#owner.multicast.fanOut(this.available(account.bare), presence, 'bare')
+      this.#deliver(presence, account.bare)
       return done()
     }
     const session = this.#sessions.byResource(account.bare, resource)
     if (session === undefined) return this.#owner.toRouter(presence, account, done) // who is connected, and has said nothing here
-    this.#owner.multicast.deliver(session, presence)
+    this.#owner.commit.after(account.bare, () => this.#owner.multicast.deliver(session, presence))
     done()
+  }
+
+  /** To those who are available now. Not before an approval that is being stored has been shown (§3.1.6). */
+  #deliver(presence: Stanza, account: string): void {
+    const { commit, multicast } = this.#owner
+    const targets = [...this.available(account)]
+    commit.after(account, () => multicast.fanOut(targets, presence, 'bare'))
   }
 
   /**
@@ -230,7 +242,7 @@ export class Presences {
       this.#sessions.remove(session)
       done()
     }
-    const leaving = this.leave(account, session, stanza('presence', session.jid, { type: 'unavailable' }), NOTHING)
+    const leaving = this.#leave(session, stanza('presence', session.jid, { type: 'unavailable' }), NOTHING, NOTHING)
     return leaving === undefined ? gone() : leaving.then(gone)
   }
 

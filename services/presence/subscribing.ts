@@ -1,5 +1,8 @@
 // RFC 6121 §3: what a subscription stanza does, once subscription.ts has said what it means.
+import { errorOf } from '#core/answer.ts'
+import type { Origin } from '#core/envelope.ts'
 import type { Owner } from '#core/owner.ts'
+import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Presences } from './presences.ts'
@@ -19,8 +22,11 @@ export class Subscribing {
     rosters.onFarewell = (account, contact, farewell) => this.#sayFarewell(account, contact, farewell)
   }
 
-  /** From one of our sessions; addresses become bare (§3.1.2). `done` when the contact's owner has it. */
-  async outbound(presence: Stanza, type: SubscriptionType, done: () => void): Promise<void> {
+  /**
+   * From one of our sessions; addresses become bare (§3.1.2). `done` when the contact's owner has it. What cannot be
+   * handed on is answered to that session: an error to the bare JID would be shown to nobody.
+   */
+  async outbound(presence: Stanza, type: SubscriptionType, origin: Origin, done: () => void): Promise<void> {
     const account = bareOf(presence.from)
     const contact = bareOf(presence.to!)
     if (contact.bare === account.bare) return done() // oneself is seen without
@@ -30,6 +36,10 @@ export class Subscribing {
     if (change.presence === 'send-unavailable') this.#showTo(account, contact, change.presence)
     const release = (): void => {
       if (!change.route) return done()
+      if (!this.#owner.isLocal(contact.domain)) {
+        this.#owner.reply(errorOf(presence, new StanzaError('remote-server-not-found'))!, origin)
+        return done()
+      }
       this.#owner.send(readdress(presence, { from: account, to: contact }), done)
       if (change.presence === 'send-presence') this.#showTo(account, contact, change.presence)
     }

@@ -57,7 +57,7 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
       }),
     'account.remove': async (account) => {
       const jid = parseJid(account)
-      if (!(await accounts.exists(jid))) throw new StanzaError('item-not-found', 'no such account')
+      if (!(await accounts.exists(jid)) || accounts.isSealed(jid)) throw new StanzaError('item-not-found', 'no such account')
       // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2). Sealed, they do nothing.
       accounts.seal(jid)
       try {

@@ -6,7 +6,16 @@ import { harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'
 import { childOf, el, find, type Stanza, textOf } from '#xmpp/stanza.ts'
-import { type Address, conditionOf, type MessageType, messageType, mostAvailable, nonNegative, type Verdict, verdictOf } from './deliver.ts'
+import {
+  type Address,
+  conditionOf,
+  type MessageType,
+  messageType,
+  mostAvailable,
+  nonNegative,
+  type Verdict,
+  verdictOf,
+} from './deliver.ts'
 
 type Letter = 'D' | 'M' | 'A' | 'O' | 'E' | 'S'
 
@@ -62,7 +71,11 @@ const RESOURCES: Readonly<Record<string, Readonly<Record<string, number | undefi
   'several non-negative': { hall: 1, balcony: 5, chamber: 5, cellar: -1, closet: undefined },
 }
 /** What a full JID that matches names: never the resource that a bare JID would reach. */
-const MATCH: Readonly<Record<string, string>> = { 'negative only': 'cellar', 'one non-negative': 'cellar', 'several non-negative': 'hall' }
+const MATCH: Readonly<Record<string, string>> = {
+  'negative only': 'cellar',
+  'one non-negative': 'cellar',
+  'several non-negative': 'hall',
+}
 /** Who gets it, by the letter, where it is not for one full JID. */
 const REACHED: Readonly<Partial<Record<Letter, readonly string[]>>> = {
   D: ['balcony'],
@@ -82,7 +95,9 @@ describe('RFC 6121 §8.5.4 Table 1, as data', () => {
     test(`${condition}, ${address}, ${type}: ${letter}`, () => {
       const sessions = sessionsOf(RESOURCES[condition]!)
       const verdict = verdictOf(condition === 'no account' ? 'no account' : conditionOf(sessions), address, type)
-      const chosen = { 'most available': mostAvailable(sessions), all: nonNegative(sessions) } as Partial<Record<Verdict, readonly BoundSession[]>>
+      const chosen = { 'most available': mostAvailable(sessions), all: nonNegative(sessions) } as Partial<
+        Record<Verdict, readonly BoundSession[]>
+      >
       const expected = { O: 'offline', E: 'refuse', S: 'ignore' } as Partial<Record<Letter, Verdict>>
       if (expected[letter] !== undefined) expect(verdict).toBe(expected[letter])
       else if (address === 'full, match') expect(verdict).toBe('deliver')
@@ -91,7 +106,13 @@ describe('RFC 6121 §8.5.4 Table 1, as data', () => {
   }
 
   test('§5.2.2: no type, and a type that is none, are normal', () => {
-    expect(['', 'normal', 'subscribe', 'Chat', 'nonsense'].map(messageType)).toEqual(['normal', 'normal', 'normal', 'normal', 'normal'])
+    expect(['', 'normal', 'subscribe', 'Chat', 'nonsense'].map(messageType)).toEqual([
+      'normal',
+      'normal',
+      'normal',
+      'normal',
+      'normal',
+    ])
     expect(['chat', 'groupchat', 'headline', 'error'].map(messageType)).toEqual(['chat', 'groupchat', 'headline', 'error'])
   })
 
@@ -140,7 +161,12 @@ describe.each([true, false])('RFC 6121 §8.5.4 Table 1, from end to end (message
           const resource = { bare: '', 'full, match': `/${matchOf(condition)}`, 'full, no match': '/elsewhere' }[address]
           const sent = romeo.stanza(
             'message',
-            { to: parseJid(`juliet@example.org${resource}`), type: type === 'normal' ? '' : type, id: `${address} ${type}`, lang: 'it' },
+            {
+              to: parseJid(`juliet@example.org${resource}`),
+              type: type === 'normal' ? '' : type,
+              id: `${address} ${type}`,
+              lang: 'it',
+            },
             el('body', NS_CLIENT, {}, 'Ciao'),
             el('x', 'urn:example:x'),
           )
@@ -150,7 +176,12 @@ describe.each([true, false])('RFC 6121 §8.5.4 Table 1, from end to end (message
           await server.quiet()
 
           const reached = letter === 'D' && address === 'full, match' ? [matchOf(condition)] : (REACHED[letter] ?? [])
-          expect([...juliet].filter(([, { received }]) => received.some(({ name }) => name === 'message')).map(([name]) => name).sort()).toEqual(reached)
+          expect(
+            [...juliet]
+              .filter(([, { received }]) => received.some(({ name }) => name === 'message'))
+              .map(([name]) => name)
+              .sort(),
+          ).toEqual(reached)
           for (const name of reached) expectSame(juliet.get(name)!.received, sent)
           expect(offline.map(({ stanza }) => stanza.id)).toEqual(letter === 'O' ? [sent.id] : [])
           const refused = letter === 'E' || (letter === 'O' && !keeps)

@@ -22,7 +22,8 @@ const reader = defineModule({
   setup(app) {
     const lists = app.record<readonly string[]>('list', [])
     const archive = app.journal('archive')
-    for (const point of ['outbound', 'inbound'] as const) app.guard(point, (_stanza, { account }) => lists.read(account, () => {}))
+    for (const point of ['outbound', 'inbound'] as const)
+      app.guard(point, (_stanza, { account }) => lists.read(account, () => {}))
     app.stamp('inbound', (message, { account, archiveId }) => {
       if (message.name === 'message' && message.type === 'chat') archive.append(account, archiveId, Buffer.from(message.id))
       return message
@@ -58,31 +59,35 @@ describe('RFC 6120 §10.1 in-order processing', () => {
 
   test('with accounts that are loaded and a table that answers when it likes, each sender’s messages arrive once and in order', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.infiniteStream(fc.nat({ max: 12 })), fc.array(fc.tuple(fc.nat(2), fc.nat(3)), { minLength: 20, maxLength: 60 }), async (delays, sent) => {
-        const table = slowTable(memoryTable(), () => delays.next().value)
-        // The accounts are made by an earlier server, so that this one knows none of them.
-        await using earlier = await harness([], { table })
-        for (const name of NAMES) await earlier.account(`${name}@example.org`)
-        await earlier.stop()
-        await using server = await harness([reader, offline], { table })
-        const senders = await Promise.all(NAMES.slice(0, 3).map((name) => server.bind(`${name}@example.org/here`)))
-        for (const sender of senders) sender.available()
-        await quiet(server)
-        // To 0-2, who are online, and to 3, whom nobody has asked for yet.
-        sent.forEach(([from, to], n) => senders[from]!.message(`${NAMES[to]}@example.org`, `${from} ${n}`))
-        const late = server.bind(`${NAMES[3]}@example.org/here`).then((client) => {
-          client.available()
-          return client
-        })
-        const receivers = [...senders, await late]
-        await quiet(server)
-        receivers.forEach((receiver, to) => {
-          for (const from of [0, 1, 2]) {
-            const expected = sent.flatMap(([f, t], n) => (f === from && t === to ? [`${f} ${n}`] : []))
-            expect(receiver.bodies().filter((body) => body.startsWith(`${from} `))).toEqual(expected)
-          }
-        })
-      }),
+      fc.asyncProperty(
+        fc.infiniteStream(fc.nat({ max: 12 })),
+        fc.array(fc.tuple(fc.nat(2), fc.nat(3)), { minLength: 20, maxLength: 60 }),
+        async (delays, sent) => {
+          const table = slowTable(memoryTable(), () => delays.next().value)
+          // The accounts are made by an earlier server, so that this one knows none of them.
+          await using earlier = await harness([], { table })
+          for (const name of NAMES) await earlier.account(`${name}@example.org`)
+          await earlier.stop()
+          await using server = await harness([reader, offline], { table })
+          const senders = await Promise.all(NAMES.slice(0, 3).map((name) => server.bind(`${name}@example.org/here`)))
+          for (const sender of senders) sender.available()
+          await quiet(server)
+          // To 0-2, who are online, and to 3, whom nobody has asked for yet.
+          sent.forEach(([from, to], n) => senders[from]!.message(`${NAMES[to]}@example.org`, `${from} ${n}`))
+          const late = server.bind(`${NAMES[3]}@example.org/here`).then((client) => {
+            client.available()
+            return client
+          })
+          const receivers = [...senders, await late]
+          await quiet(server)
+          receivers.forEach((receiver, to) => {
+            for (const from of [0, 1, 2]) {
+              const expected = sent.flatMap(([f, t], n) => (f === from && t === to ? [`${f} ${n}`] : []))
+              expect(receiver.bodies().filter((body) => body.startsWith(`${from} `))).toEqual(expected)
+            }
+          })
+        },
+      ),
       { numRuns: 12 },
     )
   }, 30_000)
@@ -172,7 +177,10 @@ describe('a table that is away', () => {
   test('a call is refused as resource-constraint, to be tried again', async () => {
     await using all = await cast()
     all.table.away = true
-    await expect(all.server.bind('juliet@example.org/balcony')).rejects.toMatchObject({ condition: 'resource-constraint', type: 'wait' })
+    await expect(all.server.bind('juliet@example.org/balcony')).rejects.toMatchObject({
+      condition: 'resource-constraint',
+      type: 'wait',
+    })
     all.table.away = false
     expect((await all.server.bind('juliet@example.org/balcony')).jid.resource).toBe('balcony')
   })
@@ -181,40 +189,60 @@ describe('a table that is away', () => {
 describe('every envelope is acked exactly once', () => {
   test('whatever hooks, handlers and the table do', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.infiniteStream(fc.constantFrom(...MISCHIEF)), fc.array(arbitraryStanza(), { minLength: 30, maxLength: 80 }), async (mischief, stanzas) => {
-        const clock = manualClock()
-        const table = flakyTable()
-        const trouble = { on: false }
-        await using server = await harness([troublemaker(() => (trouble.on ? mischief.next().value : 'nothing'))], { clock, table })
-        const acks = countAcks(server)
-        const clients: TestClient[] = []
-        for (const name of NAMES.slice(0, 3)) clients.push(await server.online(`${name}@example.org/here`))
-        trouble.on = true
-        for (const { by, name, type, to, payload } of stanzas) {
-          if (by === 'table') {
-            table.away = !table.away
-            await clock.settle(10)
-          } else {
-            const client = clients[by]!
-            client.send(client.stanza(name, { id: 'x', type, to: to === '' ? undefined : parseJid(to) }, ...payload))
+      fc.asyncProperty(
+        fc.infiniteStream(fc.constantFrom(...MISCHIEF)),
+        fc.array(arbitraryStanza(), { minLength: 30, maxLength: 80 }),
+        async (mischief, stanzas) => {
+          const clock = manualClock()
+          const table = flakyTable()
+          const trouble = { on: false }
+          await using server = await harness([troublemaker(() => (trouble.on ? mischief.next().value : 'nothing'))], {
+            clock,
+            table,
+          })
+          const acks = countAcks(server)
+          const clients: TestClient[] = []
+          for (const name of NAMES.slice(0, 3)) clients.push(await server.online(`${name}@example.org/here`))
+          trouble.on = true
+          for (const { by, name, type, to, payload } of stanzas) {
+            if (by === 'table') {
+              table.away = !table.away
+              await clock.settle(10)
+            } else {
+              const client = clients[by]!
+              client.send(client.stanza(name, { id: 'x', type, to: to === '' ? undefined : parseJid(to) }, ...payload))
+            }
           }
-        }
-        clients[2]!.disconnect()
-        table.away = false
-        for (let i = 0; i < 40; i++) await clock.settle(6_000)
-        trouble.on = false
-        for (let i = 0; i < 4; i++) await clock.settle(6_000)
-        await server.quiet()
-        expect(acks.sent.size).toBeGreaterThan(0)
-        expect([...acks.sent].filter((envelope) => acks.acked.get(envelope) !== 1)).toEqual([])
-        expect(acks.acked.size).toBe(acks.sent.size)
-      }),
+          clients[2]!.disconnect()
+          table.away = false
+          for (let i = 0; i < 40; i++) await clock.settle(6_000)
+          trouble.on = false
+          for (let i = 0; i < 4; i++) await clock.settle(6_000)
+          await server.quiet()
+          expect(acks.sent.size).toBeGreaterThan(0)
+          expect([...acks.sent].filter((envelope) => acks.acked.get(envelope) !== 1)).toEqual([])
+          expect(acks.acked.size).toBe(acks.sent.size)
+        },
+      ),
       { numRuns: 60 },
     )
   }, 30_000)
 })
 
-const MISCHIEF = ['nothing', 'nothing', 'nothing', 'nothing', 'drop', 'refuse', 'break', 'table', 'drop later', 'refuse later', 'break later', 'table later'] as const
+const MISCHIEF = [
+  'nothing',
+  'nothing',
+  'nothing',
+  'nothing',
+  'drop',
+  'refuse',
+  'break',
+  'table',
+  'drop later',
+  'refuse later',
+  'break later',
+  'table later',
+] as const
 type Mischief = (typeof MISCHIEF)[number]
 
 /** Hooks at every point, a handler and a listener, each of which does what it is told. */
@@ -241,7 +269,10 @@ function troublemaker(next: () => Mischief): AnyModule {
     namespaces: ['urn:example:ask'],
     setup(app) {
       const journal = app.journal('trouble')
-      const instead = <T>(usual: T) => (done: T | typeof DROP): T => (done === DROP ? usual : done)
+      const instead =
+        <T>(usual: T) =>
+        (done: T | typeof DROP): T =>
+          done === DROP ? usual : done
       for (const point of ['outbound', 'inbound'] as const) {
         app.guard(point, () => act(undefined))
         app.stamp(point, (stanza, { account, archiveId }) => {
@@ -279,7 +310,16 @@ interface Step {
 }
 
 function arbitraryStanza(): fc.Arbitrary<Step> {
-  const to = fc.constantFrom('', 'romeo@example.org', 'romeo@example.org/here', 'juliet@example.org', 'juliet@example.org/none', 'rosaline@example.org', 'example.org', 'a@b.example')
+  const to = fc.constantFrom(
+    '',
+    'romeo@example.org',
+    'romeo@example.org/here',
+    'juliet@example.org',
+    'juliet@example.org/none',
+    'rosaline@example.org',
+    'example.org',
+    'a@b.example',
+  )
   const types: Readonly<Record<StanzaName, readonly string[]>> = {
     message: ['', 'chat', 'headline', 'groupchat', 'error'],
     presence: ['', 'unavailable', 'subscribe', 'subscribed', 'unsubscribe', 'unsubscribed', 'probe', 'error', 'nonsense'],
@@ -298,7 +338,10 @@ function arbitraryStanza(): fc.Arbitrary<Step> {
   }
   const of = (name: StanzaName) =>
     fc.record({
-      by: fc.oneof({ weight: 30, arbitrary: fc.nat(2) as fc.Arbitrary<number | 'table'> }, { weight: 1, arbitrary: fc.constant('table' as const) }),
+      by: fc.oneof(
+        { weight: 30, arbitrary: fc.nat(2) as fc.Arbitrary<number | 'table'> },
+        { weight: 1, arbitrary: fc.constant('table' as const) },
+      ),
       name: fc.constant(name),
       type: fc.constantFrom(...types[name]),
       to,

@@ -43,7 +43,9 @@ const query = el('query', NS)
 const unknown = el('query', 'urn:example:unknown')
 const isIq = ({ name }: Stanza): boolean => name === 'iq'
 
-async function cast(modules: readonly AnyModule[] = [asker().module]): Promise<{ server: TestServer; romeo: TestClient; juliet: TestClient } & AsyncDisposable> {
+async function cast(
+  modules: readonly AnyModule[] = [asker().module],
+): Promise<{ server: TestServer; romeo: TestClient; juliet: TestClient } & AsyncDisposable> {
   const server = await harness(modules)
   const romeo = await server.online('romeo@example.org/orchard')
   const juliet = await server.online('juliet@example.org/balcony')
@@ -154,31 +156,42 @@ describe('RFC 6121 §8.5: an iq', () => {
   test('§8.5.1: to an account that does not exist is service-unavailable, whoever would answer for one that does', async () => {
     const { module, asked } = asker()
     await using all = await cast([module])
-    for (const to of ['nobody@example.org', 'nobody@example.org/balcony']) expect(await all.romeo.iq('get', query, to)).toEqual(REFUSED('service-unavailable'))
+    for (const to of ['nobody@example.org', 'nobody@example.org/balcony'])
+      expect(await all.romeo.iq('get', query, to)).toEqual(REFUSED('service-unavailable'))
     expect(asked).toEqual([])
   })
 
   test('§8.5.1: to an account that does not exist is service-unavailable also in the home of rosters', async () => {
     await using all = await cast()
-    expect(await all.romeo.iq('get', el('query', 'jabber:iq:roster'), 'nobody@example.org')).toEqual(REFUSED('service-unavailable'))
+    expect(await all.romeo.iq('get', el('query', 'jabber:iq:roster'), 'nobody@example.org')).toEqual(
+      REFUSED('service-unavailable'),
+    )
   })
 
-  test.each(['online', 'offline'])('§8.5.2.1.3, §8.5.2.2.3: to the bare JID of an account that is %s is answered by the server on its behalf', async (state) => {
-    const { module, asked } = asker()
-    await using all = await cast([module])
-    if (state === 'offline') all.juliet.disconnect()
-    await all.server.quiet()
-    expect(await all.romeo.iq('get', query, 'juliet@example.org')).toMatchObject({ children: ['account'] })
-    expect(await all.romeo.iq('get', unknown, 'juliet@example.org')).toEqual(REFUSED('service-unavailable'))
-    expect(asked).toEqual(['account juliet@example.org'])
-    expect(all.juliet.received).toEqual([])
-  })
+  test.each(['online', 'offline'])(
+    '§8.5.2.1.3, §8.5.2.2.3: to the bare JID of an account that is %s is answered by the server on its behalf',
+    async (state) => {
+      const { module, asked } = asker()
+      await using all = await cast([module])
+      if (state === 'offline') all.juliet.disconnect()
+      await all.server.quiet()
+      expect(await all.romeo.iq('get', query, 'juliet@example.org')).toMatchObject({ children: ['account'] })
+      expect(await all.romeo.iq('get', unknown, 'juliet@example.org')).toEqual(REFUSED('service-unavailable'))
+      expect(asked).toEqual(['account juliet@example.org'])
+      expect(all.juliet.received).toEqual([])
+    },
+  )
 
   test('§8.5.2.1.3: the answer on its behalf comes from the bare JID, with the id, to the full JID', async () => {
     await using all = await cast()
     all.romeo.send(all.romeo.stanza('iq', { id: 'id &"1', type: 'get', to: parseJid('juliet@example.org') }, query))
     const answer = await all.romeo.next(({ name }) => name === 'iq')
-    expect([answer.from.full, answer.to?.full, answer.id, answer.type]).toEqual(['juliet@example.org', 'romeo@example.org/orchard', 'id &"1', 'result'])
+    expect([answer.from.full, answer.to?.full, answer.id, answer.type]).toEqual([
+      'juliet@example.org',
+      'romeo@example.org/orchard',
+      'id &"1',
+      'result',
+    ])
   })
 
   test('what a handler throws, breaks or leaves out is the answer (RFC 6120 §8.4)', async () => {
@@ -222,7 +235,13 @@ describe('RFC 6121 §8.5: an iq', () => {
 
   test('RFC 6120 §8.2.3: a result or error is never answered, whomever it is for', async () => {
     await using all = await cast()
-    for (const to of ['juliet@example.org', 'juliet@example.org/elsewhere', 'nobody@example.org', 'nobody@example.org/x', 'juliet@capulet.example']) {
+    for (const to of [
+      'juliet@example.org',
+      'juliet@example.org/elsewhere',
+      'nobody@example.org',
+      'nobody@example.org/x',
+      'juliet@capulet.example',
+    ]) {
       for (const type of ['result', 'error']) all.romeo.send(all.romeo.stanza('iq', { id: 'x', type, to: parseJid(to) }))
     }
     await all.server.quiet()
@@ -231,8 +250,15 @@ describe('RFC 6121 §8.5: an iq', () => {
 
   test('RFC 6120 §8.3.1: an error of any stanza is never answered', async () => {
     await using all = await cast()
-    for (const to of ['juliet@example.org', 'juliet@example.org/elsewhere', 'nobody@example.org', 'juliet@capulet.example', 'example.org']) {
-      for (const name of ['message', 'presence'] as const) all.romeo.send(all.romeo.stanza(name, { id: 'x', type: 'error', to: parseJid(to) }))
+    for (const to of [
+      'juliet@example.org',
+      'juliet@example.org/elsewhere',
+      'nobody@example.org',
+      'juliet@capulet.example',
+      'example.org',
+    ]) {
+      for (const name of ['message', 'presence'] as const)
+        all.romeo.send(all.romeo.stanza(name, { id: 'x', type: 'error', to: parseJid(to) }))
     }
     await all.server.quiet()
     expect([...all.romeo.received, ...all.juliet.received]).toEqual([])
@@ -242,19 +268,23 @@ describe('RFC 6121 §8.5: an iq', () => {
 describe('RFC 6121 §8.5: presence', () => {
   const TYPES = ['', 'unavailable', 'subscribe', 'subscribed', 'unsubscribe', 'unsubscribed', 'probe', 'error']
 
-  test.each(['nobody@example.org', 'nobody@example.org/balcony'])('§8.5.1: to %s, who does not exist, is ignored, whatever its type', async (to) => {
-    await using all = await cast()
-    for (const type of TYPES) all.romeo.send(all.romeo.stanza('presence', { to: parseJid(to), type }))
-    await all.server.quiet()
-    expect(all.romeo.received).toEqual([])
-  })
+  test.each(['nobody@example.org', 'nobody@example.org/balcony'])(
+    '§8.5.1: to %s, who does not exist, is ignored, whatever its type',
+    async (to) => {
+      await using all = await cast()
+      for (const type of TYPES) all.romeo.send(all.romeo.stanza('presence', { to: parseJid(to), type }))
+      await all.server.quiet()
+      expect(all.romeo.received).toEqual([])
+    },
+  )
 
   test('§8.5.2.1.2: to a bare JID is delivered to every available resource, a negative one too, and to no other', async () => {
     await using all = await cast()
     const cellar = await all.server.online('juliet@example.org/cellar', -1)
     const closet = await all.server.connect('juliet@example.org/closet')
     for (const client of [all.juliet, cellar]) client.received.length = 0
-    for (const type of ['', 'unavailable']) all.romeo.send(all.romeo.stanza('presence', { to: parseJid('juliet@example.org'), type, id: 'p' }))
+    for (const type of ['', 'unavailable'])
+      all.romeo.send(all.romeo.stanza('presence', { to: parseJid('juliet@example.org'), type, id: 'p' }))
     await all.server.quiet()
     for (const client of [all.juliet, cellar]) {
       expect(client.received.map(({ type, from, to, id }) => [type, from.full, to?.full, id])).toEqual([

@@ -1,7 +1,7 @@
 // The WebSocket door on uWebSockets.js itself, where the C library is new enough for it: inside Debian 13.
 //
 // Elsewhere the same tests run on the `ws` package that stands in. Here their files run once more with
-// ROOKERY_EXPECT_UWS, and uWebSockets.js is loaded first by itself, so that a fallback cannot pass for it.
+// EXPECT_UWS, and uWebSockets.js is loaded first by itself, so that a fallback cannot pass for it.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -38,11 +38,11 @@ describe('inside Debian 13', () => {
   })
 
   test.for(FILES)('%s passes on uWebSockets.js', { timeout: MAKING_MS + RUNNING_MS }, async (file, { skip }) => {
-    // The file itself fails under ROOKERY_EXPECT_UWS when it meets the stand-in; one that does not know of it proves nothing.
-    expect(readFileSync(join(ROOT, file), 'utf8')).toContain('process.env.ROOKERY_EXPECT_UWS')
+    // The file itself fails under EXPECT_UWS when it meets the stand-in; one that does not know of it proves nothing.
+    expect(readFileSync(join(ROOT, file), 'utf8')).toContain('process.env.EXPECT_UWS')
     const ran = await inDebian13(
       ['vitest', 'run', '--reporter=verbose', file],
-      { ROOKERY_EXPECT_UWS: '1', NO_COLOR: '1' },
+      { EXPECT_UWS: '1', NO_COLOR: '1' },
       skipLoudly(skip),
     )
     expect(ran?.output).toMatch(/Tests +\d+ passed/)

@@ -64,6 +64,24 @@ function replaceBranding(domain) {
   })
 }
 
+/** COMPAT: two faults of Converse 14.0.0. */
+function mend() {
+  const { api, exports, session } = this._converse
+  // When a request is accepted it asks back with contact.subscribe(), which is its models' method for listeners: nothing is
+  // sent, and the contact is never seen online.
+  const { prototype } = exports.RosterContact
+  const { subscribe } = prototype
+  prototype.subscribe = function (...args) {
+    return typeof args[0] === 'function' ? subscribe.apply(this, args) : this.subscribeToPresence(...args)
+  }
+  // A chat with somebody who is no contact waits for the block list, for ever if the server keeps none (XEP-0191).
+  const Collection = Object.getPrototypeOf(exports.Blocklist)
+  api.listen.on('discoInitialized', async () => {
+    if (await api.disco.supports('urn:xmpp:blocking', session.get('domain'))) return
+    api.trigger('blocklistInitialized', new Collection())
+  })
+}
+
 async function start() {
   if (websocket === null) return notice('This server has no WebSocket open, so that browsers cannot connect.')
   // Without it a browser has no crypto.subtle, and no password can be proved without showing it.
@@ -79,7 +97,9 @@ async function start() {
     console.error(error)
     return notice('The chat window could not be loaded. Reload the page to try again.')
   }
+  converse.plugins.add('rookery', { dependencies: ['converse-roster', 'converse-blocklist'], initialize: mend })
   converse.initialize({
+    whitelisted_plugins: ['rookery'],
     view_mode: 'fullscreen',
     assets_path: folder,
     sounds_path: `${folder}sounds/`,
@@ -87,7 +107,8 @@ async function start() {
 
     websocket_url: websocketUrl(),
     discover_connection_methods: false,
-    ...(domains.length === 1 ? { locked_domain: domain } : { default_domain: domain }),
+    // Not locked_domain: with it, romeo@elsewhere cannot be made a contact, only an account here of that very name.
+    default_domain: domain,
     allow_registration: registration,
     registration_domain: domain,
     // It would make a hundred keys that it cannot publish.
