@@ -3,7 +3,7 @@
 //   0mh3k7q2c80001-q7Zk3mXw9a   time (ms, base 36, 10 digits), a count within it (4 digits), then random bits
 //
 // Given by the account's owner as max(last + 1, now). One sequence serves all accounts of an owner: what rises for all
-// of them rises for each. It never goes back, whatever the clock does.
+// of them rises for each. It never goes back while the owner lives, whatever the clock does.
 import { randomId } from '#xmpp/id.ts'
 import type { Clock } from './clock.ts'
 

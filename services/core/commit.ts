@@ -4,6 +4,7 @@
 // when the commit is durable. All rows of one flush are put in one turn, which SQLite makes one transaction; while a
 // flush is under way the next one gathers. Owners are the only writers of their addresses, so staged writes carry no
 // condition. A table that is away is tried again for ever, with the effects held back: nothing is acked meanwhile.
+import { checkRow } from '#table/rows.ts'
 import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
 import type { Clock } from './clock.ts'
 import type { Log } from './log.ts'
@@ -47,8 +48,12 @@ export class Commit {
     this.#relief.push(resume)
   }
 
-  /** Adds a write in the name of an account. It is durable when an `after` of that account runs. */
+  /**
+   * Adds a write in the name of an account. It is durable when an `after` of that account runs. Throws RangeError for a
+   * row that no table takes: later there is nobody left to tell, and what rests on it would be acked.
+   */
   stage(account: string, write: Write): void {
+    if ('put' in write) checkRow(write.put)
     this.#writes.push(write)
     this.#staged++
     if (this.#tickets.get(account) !== this.#open) {
@@ -73,6 +78,11 @@ export class Commit {
   afterBoth(first: string, second: string, effect: () => void): void {
     if (this.#tickets.size === 0) return effect()
     this.after(first, () => this.after(second, effect))
+  }
+
+  /** True while anything staged is not durable. */
+  get busy(): boolean {
+    return this.#staged > 0
   }
 
   /** True while something staged for the account is not durable. */
@@ -120,7 +130,7 @@ export class Commit {
       results.forEach((result, i) => {
         if (result.status === 'fulfilled') return
         if (result.reason instanceof TableUnavailable) failed.push(left[i]!)
-        else this.#log.error('commit.write_refused', { error: result.reason, key: keyOf(left[i]!) }) // our own bug: a row too large
+        else this.#log.error('commit.write_refused', { error: result.reason, key: keyOf(left[i]!) }) // our own bug: `stage` checks
       })
       if (failed.length === 0) return
       left = failed.filter((write) => !overtaken(write, left))

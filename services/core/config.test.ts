@@ -315,3 +315,8 @@ describe('the reference', () => {
     for (const row of rows) expect(row).toMatch(/^\| `[^`]+` \| `ROOKERY_[A-Z0-9_]+` \| .+ \| .* \| .{10,}[.:)] \|$/)
   })
 })
+
+test('every address of both families: `::` takes IPv4 too, so 0.0.0.0 beside it is not opened again', () => {
+  const { config } = loadConfig({ text: "listen: ['0.0.0.0', '::', '127.0.0.1']", env: {} })
+  expect(config.listen).toEqual(['::'])
+})

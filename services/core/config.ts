@@ -72,9 +72,22 @@ export function loadConfig({ file, text, env = process.env, moduleOptions = {} }
       if (!keys.some((key) => bad.has(key) || bad.has(key.split('.')[0]!))) faults.push({ path: keys[0]!.split('.'), text })
 
   if (checked.success && faults.length === 0 && unknown.length === 0)
-    return { config: checked.data, source: laptop ? 'laptop' : written ? 'file' : 'environment', file }
+    return {
+      config: { ...checked.data, listen: withoutOverlap(checked.data.listen) },
+      source: laptop ? 'laptop' : written ? 'file' : 'environment',
+      file,
+    }
   const lines = faults.map((fault) => placeOf(fault.path, variables, written) + fault.text)
   throw new ConfigError(written?.name ?? 'the environment', [...lines, ...unknown])
+}
+
+/** `::` takes every address of IPv4 as well: what stands beside it would be a port taken by ourselves. */
+function withoutOverlap(listen: readonly string[]): string[] {
+  return listen.includes('::')
+    ? ['::']
+    : listen.includes('0.0.0.0')
+      ? listen.filter((address) => address === '0.0.0.0' || !isIPv4(address))
+      : [...listen]
 }
 
 // The file -----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,11 @@ export function runIq(
   }
   const result = (payload: Element | void): void => {
     answer(resultOf(iq, payload))
-    behind?.()
+    try {
+      behind?.()
+    } catch (error) {
+      log.error('iq.broke', { child: iq.child, target, error }) // it has been answered, and is answered once
+    }
   }
   let returned: Element | void | Promise<Element | void>
   try {

@@ -13,7 +13,7 @@ import { Reader, Writer } from './wire.ts'
 
 /** Unacked envelopes of one lane before its source is asked to stop. */
 export const LANE_PENDING_MAX = 20_000
-/** A body is sent before it grows past this; one envelope is at most a stanza, which config keeps far below 1 MiB. */
+/** A body is sent once it has grown past this; one envelope more is at most a stanza, which config keeps far below 1 MiB. */
 const FRAME_BYTES = 256 * 1024
 
 export interface Lanes {

@@ -26,6 +26,7 @@ const FRAME_BYTES = 256 * 1024
 /** Sessions in one delivery: u16 on the wire, and a body is at most 1 MiB. */
 const TARGETS_MAX = 8_000
 
+/** A stanza that is over what the bus takes in one body is lost: each of these then throws RangeError. */
 export interface Multicast {
   /** One stanza to one session. The hot path. */
   deliver(target: SessionAddress, stanza: Stanza, to?: ToMode): void
@@ -58,6 +59,8 @@ export function openMulticast(bus: Bus, source: string): Multicast {
       outgoing.set(edgeId, edge)
     }
     const { out } = edge
+    // What is too large for the bus by itself must not take with it what waits for others.
+    if (delivery.kind === 'stanza' && out.length > 0 && out.length + delivery.stanza.payload.length > FRAME_BYTES) flush(edge)
     if (out.length === 0) {
       out.u8(ENVELOPE_VERSION)
       out.text(source)

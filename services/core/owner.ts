@@ -31,9 +31,9 @@ export interface RolePart {
   outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void>
   /** A stanza for one of our accounts, past the inbound hooks. */
   inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
-  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
   /** A stanza for an account that does not exist (RFC 6121 §8.5.1); hooks run in nobody's name. */
   nobody?(stanza: Stanza, account: Jid): void
+  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
   inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
   sessions(account: string): readonly Session[]
@@ -94,11 +94,13 @@ export class Owner {
     return apis
   }
 
-  /** Stops taking envelopes; resolves when everything staged is durable. */
+  /** Stops taking envelopes; resolves when no account waits for anything and everything staged is durable. */
   async stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.close()
-    await this.mailboxes.settled()
-    await this.commit.settled()
+    do {
+      await this.mailboxes.settled()
+      await this.commit.settled() // what it releases may give accounts something to do again
+    } while (this.mailboxes.busy > 0 || this.commit.busy)
     this.lanes.close()
   }
 

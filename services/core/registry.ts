@@ -22,7 +22,7 @@ export class BoundSession implements Session {
   }
 
   has(flag: string): boolean {
-    return this.#flags !== undefined && this.#flags.includes(flag)
+    return this.#flags?.includes(flag) ?? false
   }
 
   /** The edge keeps it, too: it is the source of truth for its sessions. */

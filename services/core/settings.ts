@@ -73,15 +73,19 @@ const SHAPE = {
     right: 'a domain name, such as example.org',
     entry: prepareDomain,
   }),
-  listen: list(['127.0.0.1'], 'The addresses that every port below is opened on; `0.0.0.0` and `::` stand for all.', {
-    min: 1,
-    max: 100,
-    right: 'an IP address, such as 127.0.0.1 or ::',
-    entry: (address) => {
-      if (isIP(address) === 0) throw new Error('names are not looked up')
-      return address
+  listen: list(
+    ['127.0.0.1'],
+    'The addresses that every port below is opened on; `0.0.0.0` stands for all of IPv4, `::` for all of both.',
+    {
+      min: 1,
+      max: 100,
+      right: 'an IP address, such as 127.0.0.1 or ::',
+      entry: (address) => {
+        if (isIP(address) === 0) throw new Error('names are not looked up')
+        return address
+      },
     },
-  }),
+  ),
   data: text('./data', 'The folder of what this process keeps: the embedded table, certificates, uploads.', {
     min: 1,
     max: 4096,

@@ -19,7 +19,10 @@ export type MaybePromise<T> = T | Promise<T>
 export interface AccountRecord<T> {
   /** Calls `use` with the value: at once where it is cached, else after one read. */
   read<R>(account: Jid, use: (value: T) => R): MaybePromise<R>
-  /** Changes the value and stages it. What `change` throws is thrown, and nothing is changed. Returning `before` itself writes nothing. */
+  /**
+   * Changes the value and stages it. What `change` throws is thrown, and nothing is changed; so too with RangeError where
+   * the value is over a row. Returning `before` itself writes nothing.
+   */
   update(account: Jid, change: (before: T) => T): MaybePromise<{ readonly before: T; readonly after: T }>
 }
 
@@ -66,7 +69,7 @@ export class Store {
 
   /** One JSON value per account. `empty` is what an account has that never wrote one. */
   record<T>(name: string, empty: T): AccountRecord<T> {
-    const valueOf = (rows: Rows): T => {
+    const stored = (rows: Rows): T => {
       const known = rows.values.get(name)
       if (known !== undefined) return known as T
       const raw = rows.raw.get(name)
@@ -76,14 +79,14 @@ export class Store {
       return value
     }
     return {
-      read: (account, use) => this.#with(account.bare, (rows) => use(valueOf(rows))),
+      read: (account, use) => this.#with(account.bare, (rows) => use(stored(rows))),
       update: (account, change) =>
         this.#with(account.bare, (rows) => {
-          const before = valueOf(rows)
+          const before = stored(rows)
           const after = change(before)
           if (after !== before) {
-            rows.values.set(name, after)
             this.#put(account.bare, name, after)
+            rows.values.set(name, after)
           }
           return { before, after }
         }),
@@ -111,8 +114,8 @@ export class Store {
         this.#with(account.bare, (rows) => {
           const entries = entriesOf(rows)
           if (value !== undefined) {
-            entries.set(key, value)
             this.#put(account.bare, prefix + key, value)
+            entries.set(key, value)
           } else if (entries.delete(key)) {
             this.#commit.stage(account.bare, { delete: { pk: accountKey(account.bare), sk: prefix + key } })
           }

@@ -1,5 +1,5 @@
 // `rookery check`: every fault of a configuration at once, and nothing started.
-import { UsageError, parseOptions } from './command.ts'
+import { parseOptions, UsageError } from './command.ts'
 import { readConfiguration } from './configured.ts'
 
 export async function check(args: readonly string[]): Promise<number> {

@@ -29,7 +29,10 @@ export function parseCommand(args: readonly string[]): { name: string; rest: rea
 }
 
 /** Options and words of a command. Throws UsageError on an option it does not know. */
-export function parseOptions(args: readonly string[], names: readonly string[]): { options: Record<string, string | undefined>; words: string[] } {
+export function parseOptions(
+  args: readonly string[],
+  names: readonly string[],
+): { options: Record<string, string | undefined>; words: string[] } {
   try {
     const known = Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
     const { values, positionals } = parseArgs({ args: [...args], options: known, allowPositionals: true, strict: true })

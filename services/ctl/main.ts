@@ -5,7 +5,7 @@
 //   rookery user add|list|passwd|remove …    manages accounts, of a running server or of its data at rest
 import { ConfigError } from '#core/config.ts'
 import { check } from './check.ts'
-import { parseCommand, usage, UsageError } from './command.ts'
+import { parseCommand, UsageError, usage } from './command.ts'
 import { run } from './run.ts'
 import { user } from './user.ts'
 

@@ -23,8 +23,14 @@ export async function run(args: readonly string[]): Promise<number> {
   const stopped = untilTold()
   const startedAt = performance.now()
   const running = await startEmbedded(config, modules, log)
-  for (const { name, host, port, driver } of running.edge.listeners) log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
-  log.info('server.started', { version: VERSION, domains: config.domains, source: configured.source, tookMs: Math.round(performance.now() - startedAt) })
+  for (const { name, host, port, driver } of running.edge.listeners)
+    log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
+  log.info('server.started', {
+    version: VERSION,
+    domains: config.domains,
+    source: configured.source,
+    tookMs: Math.round(performance.now() - startedAt),
+  })
   log.flush()
   if (configured.source === 'laptop' || process.stdout.isTTY) process.stdout.write(welcome(configured, running))
 
@@ -63,7 +69,8 @@ function welcome({ config, source }: Configured, running: Running): string {
       : `  Register rookery user add NAME@${domain}      (registration is ${config.registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
-  if (running.certificate.selfSigned) lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint}`)
+  if (running.certificate.selfSigned)
+    lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint}`)
   if (source === 'laptop') {
     lines.push('', '  No configuration file was given: this machine only, registration open, no TLS needed on loopback.')
     lines.push('  For others to connect, write a file (docs/configuration.md) and: make run CONFIG=rookery.yaml')

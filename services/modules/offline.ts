@@ -119,17 +119,18 @@ class Spool {
 
   /** One query, of no more than what there is room for. */
   async #count(account: Jid): Promise<Count> {
-    const count = this.#begin(account)
+    let messages = 0
+    let bytes = 0
     for await (const { entry } of this.#journal.range(account, { limit: this.#app.options.messagesMax })) {
-      count.messages++
-      count.bytes += entry.length
+      messages++
+      bytes += entry.length
     }
-    return count
+    return this.#begin(account, messages, bytes)
   }
 
-  /** A new count, of nothing; of too many, the one begun first is forgotten. */
-  #begin(account: Jid): Count {
-    const count = { messages: 0, bytes: 0, countedMs: this.#app.clock.monotonic() }
+  /** A new count; of too many, the one begun first is forgotten. */
+  #begin(account: Jid, messages = 0, bytes = 0): Count {
+    const count = { messages, bytes, countedMs: this.#app.clock.monotonic() }
     this.#counts.delete(account.bare)
     this.#counts.set(account.bare, count)
     if (this.#counts.size > COUNTS_MAX) this.#counts.delete(this.#counts.keys().next().value!)
@@ -143,14 +144,16 @@ class Spool {
   async handOver(account: Jid, session: Session): Promise<void> {
     if (this.#counts.get(account.bare)?.messages === 0) return
     for (let after: string | undefined; ; ) {
-      const ids: string[] = []
-      for await (const { id, entry } of this.#journal.range(account, { limit: PAGE, ...(after !== undefined && { after }) })) {
+      // The whole page is read before any of it is sent: a table that fails in between would have it sent twice.
+      const page: { readonly id: string; readonly entry: Uint8Array }[] = []
+      for await (const kept of this.#journal.range(account, { limit: PAGE, ...(after !== undefined && { after }) }))
+        page.push(kept)
+      for (const { id, entry } of page) {
         this.#app.push(session, delayed(readStanza(new Reader(entry)), account, archiveIdTime(id)))
-        ids.push(id)
+        this.#journal.remove(account, id)
       }
-      for (const id of ids) this.#journal.remove(account, id)
-      if (ids.length < PAGE) break
-      after = ids.at(-1)
+      if (page.length < PAGE) break
+      after = page.at(-1)?.id
     }
     this.#begin(account)
   }

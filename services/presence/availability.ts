@@ -54,8 +54,10 @@ export class Availability {
     const shown = this.#open(resource)
     const before = shown.broadcast
     shown.broadcast = { resource, sessionId, presence, priority }
+    const { diverged } = shown
+    shown.diverged = false
     if (before === undefined || before.sessionId !== sessionId) return 'initial'
-    return samePresence(before.presence, presence) ? 'unchanged' : 'changed'
+    return !diverged && samePresence(before.presence, presence) ? 'unchanged' : 'changed'
   }
 
   /**
@@ -91,13 +93,17 @@ export class Availability {
     if (to === undefined) return
     if (presence.type === 'unavailable') {
       const shown = this.#resources.get(resource)
-      if (shown?.directed.delete(to.full)) this.#close(resource, shown)
+      if (shown === undefined) return
+      shown.diverged = true
+      if (shown.directed.delete(to.full)) this.#close(resource, shown)
     } else if (presence.type === '') {
       const known = this.#resources.get(resource)?.directed
       if (known !== undefined && known.size >= this.#limits.directedMax && !known.has(to.full)) {
         throw new StanzaError('resource-constraint', 'directed presence to too many')
       }
-      this.#open(resource).directed.set(to.full, { to, sessionId })
+      const shown = this.#open(resource)
+      shown.diverged = true
+      shown.directed.set(to.full, { to, sessionId })
     }
   }
 
@@ -143,7 +149,7 @@ export class Availability {
     const known = this.#resources.get(resource)
     if (known !== undefined) return known
     if (this.#resources.size >= this.#limits.resourcesMax) throw new StanzaError('resource-constraint', 'too many resources')
-    const shown: Shown = { broadcast: undefined, directed: new Map() }
+    const shown: Shown = { broadcast: undefined, diverged: false, directed: new Map() }
     this.#resources.set(resource, shown)
     return shown
   }
@@ -180,6 +186,8 @@ export function samePresence(a: Stanza, b: Stanza): boolean {
 
 interface Shown {
   broadcast: AvailableResource | undefined
+  /** Somebody was sent directed presence since the broadcast, and may have been shown something else. */
+  diverged: boolean
   /** By full JID. */
   readonly directed: Map<string, { readonly to: Jid; readonly sessionId: string }>
 }

@@ -162,6 +162,19 @@ describe('RFC 6121 §4.4 and §4.5: changes, and the end', () => {
     expect(shown(juliet)).toEqual(['orchard: here', 'orchard: unavailable', 'orchard: here'])
   })
 
+  test('a broadcast that is the same is sent after all where somebody was shown something else by directed presence', async () => {
+    await using server = await cast()
+    const [romeo, juliet] = [await server.online(`${ROMEO}/orchard`), await server.online(`${JULIET}/balcony`)]
+    juliet.received.length = 0
+    for (const type of ['unavailable', '']) {
+      romeo.send(romeo.stanza('presence', { to: parseJid(JULIET), type }, status('only for you')))
+      romeo.available()
+    }
+    romeo.available()
+    await server.quiet()
+    expect(shown(juliet)).toEqual(['orchard: unavailable', 'orchard: available', 'orchard: only for you', 'orchard: available'])
+  })
+
   test('§4.4.2: a contact who comes later gets the latest presence, whole', async () => {
     await using server = await cast()
     const romeo = await server.online(`${ROMEO}/orchard`)

@@ -87,7 +87,9 @@ export class Rosters {
     session?.set(INTERESTED)
     if (answer.kind === 'full') return answer.query
     if (answer.kind === 'changes' && session !== undefined) {
-      afterwards(() => answer.pushes.forEach((push) => this.#pushTo(session, push)))
+      afterwards(() => {
+        for (const push of answer.pushes) this.#pushTo(session, push)
+      })
     }
   }
 

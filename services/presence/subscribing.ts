@@ -55,7 +55,7 @@ export class Subscribing {
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
     if (change.deliver) {
       const shown = readdress(presence, { from: contact, to: account })
-      const targets = type === 'subscribe' ? this.#presences.available(account.bare) : this.#rosters.interested(account)
+      const targets = type === 'subscribe' ? [...this.#presences.available(account.bare)] : this.#rosters.interested(account)
       this.#owner.commit.after(account.bare, () => this.#owner.multicast.fanOut(targets, shown, 'kept'))
     }
     if (change.autoReply !== undefined) {

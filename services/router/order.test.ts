@@ -73,7 +73,7 @@ describe('RFC 6120 §10.1 in-order processing', () => {
           for (const sender of senders) sender.available()
           await quiet(server)
           // To 0-2, who are online, and to 3, whom nobody has asked for yet.
-          sent.forEach(([from, to], n) => senders[from]!.message(`${NAMES[to]}@example.org`, `${from} ${n}`))
+          for (const [n, [from, to]] of sent.entries()) senders[from]!.message(`${NAMES[to]}@example.org`, `${from} ${n}`)
           const late = server.bind(`${NAMES[3]}@example.org/here`).then((client) => {
             client.available()
             return client
@@ -88,7 +88,7 @@ describe('RFC 6120 §10.1 in-order processing', () => {
           })
         },
       ),
-      { numRuns: 12 },
+      { numRuns: 12, endOnFailure: true },
     )
   }, 30_000)
 
@@ -224,7 +224,7 @@ describe('every envelope is acked exactly once', () => {
           expect(acks.acked.size).toBe(acks.sent.size)
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 60, endOnFailure: true },
     )
   }, 30_000)
 })
