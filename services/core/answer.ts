@@ -24,7 +24,7 @@ export function errorOf(refused: Stanza, error: StanzaError): Stanza | undefined
 }
 
 /** `<error/>` with its condition, text and application-specific condition (RFC 6120 §8.3.2). */
-export function errorElement(error: StanzaError): Element {
+function errorElement(error: StanzaError): Element {
   const children = [el(error.condition, NS_STANZAS)]
   if (error.text !== '') children.push(el('text', NS_STANZAS, { 'xml:lang': 'en' }, error.text))
   if (error.extra !== undefined) children.push(error.extra)

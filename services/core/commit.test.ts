@@ -170,9 +170,16 @@ describe('a table that is away', () => {
     expect(commit.pending('romeo@a')).toBe(false)
   })
 
-  test('a row that a table will never take is logged and holds nobody up', async () => {
-    const { commit, log } = setUp()
-    commit.stage('romeo@a', put('one', 'x'.repeat(500_000)))
+  test('a row that no table takes is refused when it is staged, so that nothing rests on it', async () => {
+    const { commit } = setUp()
+    expect(() => commit.stage('romeo@a', put('one', 'x'.repeat(500_000)))).toThrow(RangeError)
+    expect([commit.busy, commit.pending('romeo@a')]).toEqual([false, false])
+  })
+
+  test('a write that the table refuses for good is logged and holds nobody up', async () => {
+    const refusing = { ...memoryTable(), put: async () => Promise.reject(new Error('never')) }
+    const { commit, log } = setUp(refusing)
+    commit.stage('romeo@a', put('one'))
     await commit.settled()
     expect(log.lines).toMatchObject([{ level: 'error', event: 'commit.write_refused', fields: { key: { sk: 'one' } } }])
   })

@@ -160,6 +160,21 @@ describe('RFC 6120 §8.2.3: the answer', () => {
   })
 })
 
+test('RFC 6120 §8.2.3 what breaks behind an answer is logged, and is no second answer', async () => {
+  for (const payload of [undefined, Promise.resolve()]) {
+    const log = memoryLog()
+    const table = answering(({ afterwards }) => {
+      afterwards(() => {
+        throw new TableUnavailable('the table is away')
+      })
+      return payload
+    })
+    const answers = await ask(table, 'self', get(el('query', NS)), log)
+    expect(answers.map(({ type }) => type)).toEqual(['result'])
+    expect(log.lines).toMatchObject([{ level: 'error', event: 'iq.broke' }])
+  }
+})
+
 describe('which role answers', () => {
   test('is what the modules declare, and the router for what nobody knows', () => {
     const homes = new IqHomes([module('m', 'presence', ['urn:a']), module('n', 'router', ['urn:b'], ['urn:b'])])

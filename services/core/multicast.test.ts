@@ -100,3 +100,13 @@ test('a body that is not ours is logged, and the next one is read', async () => 
   expect(idsOf(came.e2!)).toEqual(['m1'])
   expect(log.lines).toMatchObject([{ level: 'error', event: 'delivery.refused' }])
 })
+
+test('a stanza that is too large for the bus fails alone: what waits for others in the same turn arrives', async () => {
+  const { came, multicast } = setUp()
+  const large = stanza('message', parseJid('romeo@a/x'), { id: 'large' }, el('body', NS_CLIENT, {}, 'x'.repeat(1024 * 1024)))
+  multicast.deliver({ edge: 'e2', session: 's1' }, message('before'))
+  expect(() => multicast.deliver({ edge: 'e2', session: 's2' }, large)).toThrow(RangeError)
+  multicast.deliver({ edge: 'e2', session: 's3' }, message('after'))
+  await turn()
+  expect(idsOf(came.e2!)).toEqual(['before', 'after'])
+})

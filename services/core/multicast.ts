@@ -60,7 +60,7 @@ export function openMulticast(bus: Bus, source: string): Multicast {
     }
     const { out } = edge
     // What is too large for the bus by itself must not take with it what waits for others.
-    if (delivery.kind === 'stanza' && out.length > 0 && out.length + delivery.stanza.payload.length > FRAME_BYTES) flush(edge)
+    if (delivery.kind === 'stanza' && out.length > 0 && out.length + delivery.stanza.payload.length > 2 * FRAME_BYTES) flush(edge)
     if (out.length === 0) {
       out.u8(ENVELOPE_VERSION)
       out.text(source)

@@ -269,7 +269,7 @@ function keyAbove(path: readonly PropertyKey[], known: ReadonlyMap<string, Key>)
 }
 
 /** `domains[1]`, `c2s.port` */
-export function pathName(path: readonly PropertyKey[]): string {
+function pathName(path: readonly PropertyKey[]): string {
   return path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? String(part) : `.${String(part)}`)).join('')
 }
 

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { TableUnavailable } from '#table/table.ts'
+import { memoryTable } from '#table/memory.ts'
+import { type Table, TableUnavailable } from '#table/table.ts'
 import { flakyTable, harness } from '#test/harness.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
-import { type Element, el, find, type Stanza } from '#xmpp/stanza.ts'
+import { type Element, el, find, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { manualClock } from './clock.ts'
 import { DROP } from './hooks.ts'
 import { type App, defineModule } from './module.ts'
@@ -129,4 +130,40 @@ test('what a handler staged is durable before its answer comes', async () => {
   expect(await answer).toBeUndefined()
   const row = await table.get({ pk: 'a#romeo@example.org', sk: 'kept' })
   expect(Buffer.from(row!.value).toString()).toBe('2')
+})
+
+test('a stop waits for what a commit releases, and for what that stores', async () => {
+  const memory = memoryTable()
+  const disk = async () => {
+    for (let turns = 0; turns < 5; turns++) await new Promise((resolve) => setImmediate(resolve))
+  }
+  const table: Table = {
+    get: (key) => memory.get(key),
+    async put(row, ifVersion) {
+      await disk()
+      return memory.put(row, ifVersion)
+    },
+    delete: (key, ifVersion) => memory.delete(key, ifVersion),
+    async *query(pk, range) {
+      await disk()
+      yield* memory.query(pk, range)
+    },
+  }
+  const chain = hooked((app) => {
+    const seen = app.record<number>('seen', 0)
+    app.copy('inbound', async ({ name, from, type }, { account }) => {
+      if (name !== 'message' || type === 'error') return
+      await seen.update(account, (count) => count + 1)
+      if (account.local === 'juliet') app.send(stanza('message', account, { to: parseJid('nurse@example.org'), id: from.local }))
+    })
+  })
+  const server = await harness([chain], { table })
+  for (const name of ['juliet', 'nurse']) await server.account(`${name}@example.org`)
+  const romeo = await server.connect('romeo@example.org/x')
+  romeo.message('juliet@example.org', 'tell the nurse')
+  for (let turns = 0; turns < 4; turns++) await new Promise((resolve) => setImmediate(resolve)) // the router has it
+  await server.stop()
+  for (const name of ['juliet', 'nurse']) {
+    expect(await memory.get({ pk: `a#${name}@example.org`, sk: 'seen' }), name).toBeDefined()
+  }
 })

@@ -1,4 +1,4 @@
-// How values become bytes on the bus: a growing writer and a reader, used by core/envelope.ts alone.
+// How values become bytes, on the bus and in a journal: a growing writer and a reader. core/envelope.ts says what is written.
 //
 // Integers are little-endian; a string is its length in bytes and UTF-8. The length is a u16: 0xffff for undefined, and
 // 0xfffe where the length follows as a u32 (an id or type may be as long as a stanza).

@@ -24,6 +24,14 @@ test('a fault in a variable is told with its name', async () => {
   expect(err).toContain('ROOKERY_C2S_PORT: c2s.port is "many"')
 })
 
+test('a module may be left out, but not one that a role cannot do without', async () => {
+  const left = place.configure({ modules: { ping: { enabled: false } } })
+  expect((await place.rookery(['check', '--config', left])).code).toBe(0)
+  const { code, err } = await place.rookery(['check', '--config', place.configure({ modules: { roster: { enabled: false } } })])
+  expect(code).toBe(2)
+  expect(err).toContain('modules.roster is not a key')
+})
+
 test('a good file is called good', async () => {
   const file = place.configure({ domains: ['example.org', 'example.net'] })
   expect(await place.rookery(['check', '--config', file])).toEqual({

@@ -4,6 +4,11 @@ import { findModules } from '#core/lifecycle.ts'
 import type { AnyModule } from '#core/module.ts'
 import { presenceModules } from '#presence/main.ts'
 
+/** Whether the configuration may leave it out. What a role brings with it, it cannot do without. */
+export function isOptional(module: AnyModule): boolean {
+  return !(presenceModules as readonly AnyModule[]).includes(module)
+}
+
 export async function allModules(): Promise<AnyModule[]> {
   return [...presenceModules, ...(await findModules(fileURLToPath(new URL('../modules/', import.meta.url))))]
 }

@@ -8,7 +8,7 @@ import disco, { hostInfo, NS_DISCO_INFO } from './disco.ts'
 const NS = 'http://jabber.org/protocol/caps'
 
 /** §4: names the software, not where it runs. In a domain that is nobody's (RFC 6761 §6.4) until it has a home. */
-export const SOFTWARE_NODE = 'https://rookery.invalid'
+const SOFTWARE_NODE = 'https://rookery.invalid'
 
 /** Hashes that can be checked (§9.1 asks for SHA-1), by their names in the registry of IANA. */
 const HASHES: ReadonlyMap<string, string> = new Map([

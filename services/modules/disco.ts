@@ -40,7 +40,7 @@ export function hostInfo(modules: readonly AnyModule[]): readonly Element[] {
 }
 
 /** The same of every account. */
-export function accountInfo(modules: readonly AnyModule[]): readonly Element[] {
+function accountInfo(modules: readonly AnyModule[]): readonly Element[] {
   return infoOf(
     'account',
     'registered',

@@ -4,7 +4,7 @@ import { memoryTable } from '#table/memory.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
-import { childrenOf, type Element, el, find, type Stanza } from '#xmpp/stanza.ts'
+import { childrenOf, type Element, el, find, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import offline from './offline.ts'
 
 const JULIET = 'juliet@example.org'
@@ -279,4 +279,29 @@ describe('an ack is a promise', () => {
     await using again = await setUp({ table: server.process.table })
     expect((await again.server.online('juliet@example.org/balcony')).bodies()).toEqual(juliet.bodies())
   })
+})
+
+test('a message that grows when it is written anew is handed over as it came, and keeps nothing behind it away', async () => {
+  await using setup = await setUp()
+  const { server, romeo } = setup
+  const quotes = Buffer.from(`<body>quotes</body><x xmlns='urn:example' y="${"'".repeat(250_000)}"/>`)
+  const to = parseJid(JULIET)
+  romeo.send(stanzaOfBytes('message', romeo.jid, to, 'q', 'chat', '', `{${NS_CLIENT}}body`, quotes))
+  romeo.message(JULIET, 'behind')
+  await server.quiet()
+  const juliet = await server.online('juliet@example.org/balcony')
+  expect(juliet.bodies()).toEqual(['quotes', 'behind'])
+  expect(juliet.received.find(({ id }) => id === 'q')!.payload.subarray(0, quotes.length)).toEqual(quotes)
+  expect(await entries(server)).toBe(0)
+})
+
+test('a message over what a row takes is refused, not lost', async () => {
+  await using setup = await setUp()
+  const { server, romeo } = setup
+  const forged = "<delay xmlns='urn:xmpp:delay' from='example.org' stamp='2002-09-10T23:08:25Z'/>" // so it is written anew
+  const payload = Buffer.from(`<body>quotes</body><x xmlns='urn:example' y="${"'".repeat(250_000)}"/>${forged}`)
+  romeo.send(stanzaOfBytes('message', romeo.jid, parseJid(JULIET), 'q', 'chat', '', `{${NS_CLIENT}}body`, payload))
+  await server.quiet()
+  expect(errors(romeo)).toEqual(['service-unavailable'])
+  expect(await entries(server)).toBe(0)
 })

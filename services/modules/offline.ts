@@ -2,7 +2,8 @@
 //
 // A message that no session takes is one entry of a journal, under its archive id, which is also the moment it came.
 // The next session that shows a non-negative priority gets them all, oldest first, before anything newer: both the
-// keeping and the handing over happen in the account's order, so nothing overtakes and no two sessions share.
+// keeping and the handing over happen in the account's order, so nothing overtakes and no two sessions share. A message
+// is handed over as the bytes it was kept as, with its note behind them: written anew it could be six times as long.
 import { archiveIdTime } from '#core/archive-id.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import type { OfflineMessage } from '#core/hooks.ts'
@@ -11,7 +12,7 @@ import type { AccountJournal } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
-import { attr, type Element, el, type Stanza, withChildren } from '#xmpp/stanza.ts'
+import { attr, type Element, el, type Stanza, withChildBehind, withChildren } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
 
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
@@ -56,6 +57,8 @@ export default defineModule<void, Options>({
 /** Accounts whose counts are kept in memory; the next time, the others are counted again. */
 const COUNTS_MAX = 50_000
 const PAGE = 100
+/** What is larger is not kept: a row has 400 kB, and its key some of them (table/table.ts). */
+const ENTRY_BYTES_MAX = 395_000
 const DAY_S = 86_400
 const MINUTE_MS = 60_000
 
@@ -88,13 +91,14 @@ class Spool {
   async keep(message: OfflineMessage): Promise<void> {
     const { account, stanza, archiveId } = message
     if (!isWorthKeeping(stanza)) return
-    writeStanza(this.#out, stanza)
+    writeStanza(this.#out, withoutForgedDelay(stanza, account))
     const entry = this.#out.take()
+    if (entry.length > ENTRY_BYTES_MAX) return
     const count = await this.#countWithRoom(account, entry.length)
     if (count === undefined) return
+    this.#journal.append(account, archiveId, entry, this.#expiresAtS())
     count.messages++
     count.bytes += entry.length
-    this.#journal.append(account, archiveId, entry, this.#expiresAtS())
     message.kept = true
   }
 
@@ -176,9 +180,20 @@ function isStateOnly({ name, ns }: Element): boolean {
   return ns === NS_CHAT_STATES || ns === NS_HINTS || ns === NS_STANZA_ID || (ns === NS_CLIENT && name === 'thread')
 }
 
-/** XEP-0203 §2, with the time it came; one that says it is from us and is not is left out (§5). */
+/** XEP-0203 §5: a note that says it is from us and is not is left out. */
+function withoutForgedDelay(message: Stanza, { domain }: Jid): Stanza {
+  const isForged = (child: Element): boolean => child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
+  const children = message.tree()
+  return children.some(isForged)
+    ? withChildren(
+        message,
+        children.filter((child) => !isForged(child)),
+      )
+    : message
+}
+
+/** XEP-0203 §2, with the time it came. */
 function delayed(message: Stanza, { domain }: Jid, receivedMs: number): Stanza {
-  const forged = (child: Element): boolean => child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
   const delay = el('delay', NS_DELAY, { from: domain, stamp: formatDateTime(receivedMs) }, 'Offline Storage')
-  return withChildren(message, [...message.tree().filter((child) => !forged(child)), delay])
+  return withChildBehind(message, delay)
 }

@@ -15,7 +15,7 @@ export const AMP = 0x26
 export const APOS = 0x27
 export const SLASH = 0x2f
 export const COLON = 0x3a
-export const SEMICOLON = 0x3b
+const SEMICOLON = 0x3b
 export const LT = 0x3c
 export const EQUALS = 0x3d
 export const GT = 0x3e
@@ -128,7 +128,7 @@ function isPredefined(bytes: Uint8Array, start: number, end: number): boolean {
 }
 
 /** XML 1.0 §2.2 Char. */
-export function isCharacter(character: number): boolean {
+function isCharacter(character: number): boolean {
   if (character < 0x20) return character === TAB || character === LF || character === CR
   return character <= 0xd7ff || (character >= 0xe000 && character <= 0xfffd) || (character >= 0x10000 && character <= 0x10ffff)
 }

@@ -1,7 +1,6 @@
 // The namespaces that more than one file speaks of. A feature's own namespace stands in the feature's file.
 
 export const NS_CLIENT = 'jabber:client'
-export const NS_SERVER = 'jabber:server'
 export const NS_STREAM = 'http://etherx.jabber.org/streams'
 export const NS_FRAMING = 'urn:ietf:params:xml:ns:xmpp-framing' // RFC 7395
 export const NS_TLS = 'urn:ietf:params:xml:ns:xmpp-tls'

@@ -122,6 +122,13 @@ export function withChildren(before: Stanza, children: readonly Element[]): Stan
   return stanza(name, from, { to, id, type, lang }, ...children)
 }
 
+/** The same stanza with one child more, behind its own bytes: nothing is parsed or written anew. */
+export function withChildBehind(before: Stanza, child: Element): Stanza {
+  const { name, from, to, id, type, lang } = before
+  const payload = Buffer.concat([before.payload, Buffer.from(serialise(child, NS_CLIENT), 'utf8')])
+  return stanzaOfBytes(name, from, to, id, type, lang, before.child || `{${child.ns}}${child.name}`, payload)
+}
+
 /** An element. Attributes that are undefined are left out. */
 export function el(
   name: string,
