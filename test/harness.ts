@@ -9,7 +9,7 @@ import { memoryBus } from '#bus/memory.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
-import type { Delivery, Fields, Origin } from '#core/envelope.ts'
+import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
@@ -20,7 +20,6 @@ import { checkOptions } from '#core/options.ts'
 import { type RoleName, soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
 import { presenceModules, startPresence } from '#presence/main.ts'
-import { decodeStanza, encodeStanza } from '#router/answers.ts'
 import { startRouter } from '#router/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'
@@ -100,7 +99,8 @@ function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): Ha
     config,
     moduleOptions,
     modules,
-    server: { domains: config.domains, registration: config.registration, version: '0.0.0-test' },
+    journals: modules.flatMap(({ journals = [] }) => journals),
+    server: { domains: config.domains, registration: config.registration, version: '0.0.0-test', moduleOptions },
     clock,
     log,
     metrics: new Metrics(),
@@ -366,7 +366,7 @@ export class TestClient {
       if (home === 'presence') this.#known = true
       this.#unacked++
       const origin: Origin = { edge: this.#server.edge, session: this.session, n: ++this.#n }
-      const envelope = { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza: next } as const
+      const envelope = { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, stanza: next } as const
       this.#server.lanes.send(home, this.jid.bare, envelope, () => {
         this.#unacked--
         this.#pump()

@@ -2,7 +2,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type Fault, faultsOf, importsOf } from './tidy.ts'
+import { type Fault, faultsOf, functionsOf, importsOf } from './tidy.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 /** Text that people write; measured data, lock files and the licence are not. */
@@ -154,6 +154,65 @@ describe('the shape of a file', () => {
     expect(faultsOf({ path: 'services/core/log.ts', text: text(501) })[0]).toContain('services/core/log.ts:501: 501 lines')
     expect(faultsOf({ path: 'services/core/log.test.ts', text: text(800) })).toEqual([])
     expect(faultsOf({ path: 'test/interop/a.test.ts', text: text(801) })).toHaveLength(1)
+  })
+
+  test('a function has at most 70 lines, whatever kind of function it is', () => {
+    const kinds = [
+      ['export async function start(process: Process): Promise<void> {', '}'],
+      ['  async *#page(id: string): AsyncIterable<Row> {', '  }'],
+      ['  constructor(table: Table) {', '  }'],
+      ['  get open(): boolean {', '  }'],
+      ['  inbound<T>(stanza: Stanza, done: () => void): void | Promise<void> {', '  }'],
+      ['  const refuse = (error: unknown): void => {', '  }'],
+      ['  return async function* ({ call, account }) {', '  }'],
+      ['    app.iq(type, NS, () => {', '    })'],
+    ]
+    for (const [open, close] of kinds) {
+      const indentation = ' '.repeat(open!.search(/\S/) + 2)
+      const ofLines = (count: number) => [open!, ...Array.from({ length: count - 2 }, () => `${indentation}call()`), close!]
+      expect(faults('services/core/log.ts', ...ofLines(70)), open).toEqual([])
+      expect(faults('services/core/log.ts', 'const a = 1', ...ofLines(71))).toEqual([
+        'services/core/log.ts:3: a function of 71 lines; at most 70: give a part of it a name',
+      ])
+      expect(faults('services/core/log.test.ts', ...ofLines(71))).toEqual([])
+      expect(faults('services/bus/contract.ts', ...ofLines(71))).toEqual([])
+    }
+  })
+
+  test('a signature over several lines counts; a class, a block and a table of functions do not', () => {
+    const text = [
+      'export function start(',
+      '  bus: Bus,',
+      '): Promise<void> {',
+      '  if (open(bus)) {',
+      '    call()',
+      '  }',
+      '  if (',
+      '    open(bus) &&',
+      '    open(bus)',
+      '  ) {',
+      '    call()',
+      '  }',
+      '  for (const one of many(bus)) {',
+      '    call()',
+      '  }',
+      '}',
+      'export class Store {',
+      '  close(): void {',
+      '    call()',
+      '  }',
+      '}',
+      'const handlers = {',
+      '  a: () => {',
+      '    call()',
+      '  },',
+      '}',
+    ].join('\n')
+    expect(functionsOf(text)).toEqual([
+      { line: 1, length: 16 },
+      { line: 18, length: 3 },
+      { line: 23, length: 3 },
+    ])
   })
 
   test('nothing left undone, no path of a developer', () => {

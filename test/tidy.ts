@@ -27,6 +27,7 @@ const DRIVER_USERS = ['embedded', 'ctl']
 const TEST_ONLY = /^test\/|\.(?:test|fixture)\.ts$|^[a-z]+\/contract\.ts$/
 
 const LINES_MAX = 500
+const FUNCTION_LINES_MAX = 70
 const TEST_LINES_MAX = 800
 /** Put together here, so that this file does not contain what it looks for. */
 const FORBIDDEN: readonly [RegExp, string][] = [
@@ -110,7 +111,43 @@ function* shapeFaults({ path, text }: Source): Generator<Fault> {
   const linesMax = outside(path) ? TEST_LINES_MAX : LINES_MAX
   const count = text.endsWith('\n') ? lines.length - 1 : lines.length
   if (count > linesMax) yield `${path}:${linesMax + 1}: ${count} lines; at most ${linesMax}: give a part of it a file of its own`
+  if (outside(path)) return
+  for (const { line, length } of functionsOf(text)) {
+    if (length > FUNCTION_LINES_MAX)
+      yield `${path}:${line}: a function of ${length} lines; at most ${FUNCTION_LINES_MAX}: give a part of it a name`
+  }
 }
+
+export interface FunctionLines {
+  /** Where its signature begins. */
+  readonly line: number
+  /** From there to the brace that closes it. */
+  readonly length: number
+}
+
+/**
+ * The functions and methods of more than one line with a body in braces, as the formatter leaves them: the body opens at
+ * the end of a line and closes at that line's indentation. A signature over several lines closes there too, before it.
+ */
+export function functionsOf(text: string): FunctionLines[] {
+  const lines = text.split('\n')
+  const found: FunctionLines[] = []
+  for (const [at, line] of lines.entries()) {
+    if (!OPENS_FUNCTION.test(line) || OPENS_BLOCK.test(line)) continue
+    const indentation = /^ */.exec(line)![0]
+    const sameLevel = (other: string): boolean => other.startsWith(indentation) && /^\S/.test(other.slice(indentation.length))
+    const end = lines.findIndex((other, n) => n > at && sameLevel(other))
+    if (end < 0 || lines[end]![indentation.length] !== '}') continue // brace of something else, in a text perhaps
+    const begin = CLOSES_SIGNATURE.test(line) ? lines.findLastIndex((other, n) => n < at && sameLevel(other)) : at
+    if (!OPENS_BLOCK.test(lines[begin]!)) found.push({ line: begin + 1, length: end - begin + 1 })
+  }
+  return found
+}
+
+/** `function name(…) {`, `name(…): T {`, `(…) => {`, and the end of a signature of several lines: `): T {`. */
+const OPENS_FUNCTION = /(?:\bfunction\b.*|=>|^ *(?:[\w#*]+ +)*\*?[\w#]+(?:<.*>)?\(.*\)(?:: .+)?|^ *\).*) \{$/
+const OPENS_BLOCK = /^ *(?:\} )?(?:if|for|while|switch|catch|else|do|try|finally|with|class|interface)\b/
+const CLOSES_SIGNATURE = /^ *\)/
 
 function* wordFaults({ path, text }: Source): Generator<Fault> {
   for (const [index, line] of text.split('\n').entries()) {

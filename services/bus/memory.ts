@@ -4,6 +4,9 @@
 // queued before it ran, and what handlers publish meanwhile waits for the next, so that ordering and re-entrancy are as on
 // NATS and sockets get their turn. Who gets a body is decided when it is published, as a server would, by one Map look-up:
 // a route is made once per subject and mended only after a subscription came or went.
+//
+// The queue is bounded, and what comes on top is lost, as on NATS. Lanes, their acks and answers are not: nobody here sends
+// them again, and a lane's sources stop at a bound of their own (core/lane.ts), as callers wait for their answers.
 import { BODY_BYTES_MAX, type Bus, type BusHandler, type BusState, BusTimeout, NoResponders, type Subscription } from './bus.ts'
 
 export interface MemoryBusOptions {
@@ -19,6 +22,8 @@ export function memoryBus(options: MemoryBusOptions = {}): Bus {
 /** Beyond either of these what is published is lost, and status says 'slow' until the queue has been dispatched. */
 const QUEUED_BODIES_MAX = 500_000
 const QUEUED_BYTES_MAX = 256 * 1024 * 1024
+/** What is queued whatever waits there already. */
+const KEPT_SUBJECT = /^(?:lane|ack)\./
 /** Routes remembered; the subjects of one deployment are far fewer. Reaching it forgets them all. */
 const ROUTES_MAX = 10_000
 
@@ -41,6 +46,8 @@ interface Group {
 /** Where the bodies of one subject go. `edition` is that of the subscriptions it was made from. */
 interface Route {
   edition: number
+  /** Its bodies are never lost. */
+  readonly kept: boolean
   singles: readonly Member[]
   groups: readonly Group[]
 }
@@ -166,6 +173,7 @@ class MemoryBus implements Bus {
     }
     const route: Route = {
       edition: this.#edition,
+      kept: KEPT_SUBJECT.test(subject),
       singles,
       groups: [...groups].map(([name, members]) => ({
         name,
@@ -179,16 +187,18 @@ class MemoryBus implements Bus {
   }
 
   #enqueue(route: Route, body: Uint8Array, reply: Reply): void {
-    for (const member of route.singles) this.#push(member, body, reply)
+    const { kept } = route
+    for (const member of route.singles) this.#push(member, body, reply, kept)
     for (const group of route.groups) {
       const member = group.members[group.next % group.members.length]!
       group.next = (group.next + 1) % group.members.length
-      this.#push(member, body, reply)
+      this.#push(member, body, reply, kept)
     }
   }
 
-  #push(member: Member, body: Uint8Array, reply: Reply): void {
-    if (this.#queue.length >= QUEUED_BODIES_MAX || this.#queuedBytes + body.length > QUEUED_BYTES_MAX) {
+  #push(member: Member, body: Uint8Array, reply: Reply, kept: boolean): void {
+    const full = this.#queue.length >= QUEUED_BODIES_MAX || this.#queuedBytes + body.length > QUEUED_BYTES_MAX
+    if (full && !kept) {
       if (this.#state === 'up') this.#tell('slow')
       return
     }

@@ -13,7 +13,7 @@ const BILL = parseJid('bill@example.org')
 function setUp(table = memoryTable()) {
   const clock = manualClock()
   const commit = new Commit(table, clock, silentLog)
-  const store = new Store(table, commit)
+  const store = new Store(table, commit, [])
   return { table, commit, store, clock, accounts: new Accounts(table, store, clock, 4_096) }
 }
 

@@ -30,6 +30,20 @@ describe('RFC 6120 §8.3.1: an error', () => {
     ])
   })
 
+  test('where only a part is repeated, the rest used to be repeated too', () => {
+    const secret = stanza(
+      'iq',
+      ROMEO,
+      { to: JULIET, type: 'set' },
+      el('query', 'urn:x', {}, el('password', 'urn:x', {}, 'secret')),
+    )
+    const answer = errorOf(secret, new StanzaError('not-acceptable', '', { echo: el('query', 'urn:x') }))!
+    expect(answer.child).toBe('{urn:x}query')
+    expect(answer.tree()[0]).toEqual(el('query', 'urn:x'))
+    expect(answer.tree()).toHaveLength(2)
+    expect(Buffer.from(answer.payload).toString()).not.toContain('secret')
+  })
+
   test('without echo it is all there is', () => {
     const answer = errorOf(
       stanza('iq', ROMEO, { id: 'i1', type: 'set' }, BODY),

@@ -7,7 +7,7 @@ import { serialise } from '#xmpp/xml.ts'
 
 /** The answer to an iq: its payload, or nothing (RFC 6120 §8.2.3). */
 export function resultOf(iq: Stanza, payload?: Element | void): Stanza {
-  const head = { to: iq.from, id: iq.id, type: 'result' }
+  const head = { to: iq.from, id: iq.id, type: 'result', trace: iq.trace }
   return payload ? stanza('iq', addressee(iq), head, payload) : stanza('iq', addressee(iq), head)
 }
 
@@ -17,10 +17,12 @@ export function resultOf(iq: Stanza, payload?: Element | void): Stanza {
  */
 export function errorOf(refused: Stanza, error: StanzaError): Stanza | undefined {
   if (refused.type === 'error' || (refused.name === 'iq' && refused.type === 'result')) return undefined
-  const xml = Buffer.from(serialise(errorElement(error), NS_CLIENT), 'utf8')
-  const payload = error.echo ? Buffer.concat([refused.payload, xml]) : xml
-  const child = error.echo && refused.child !== '' ? refused.child : `{${NS_CLIENT}}error`
-  return stanzaOfBytes(refused.name, addressee(refused), refused.from, refused.id, 'error', '', child, payload)
+  const { echo } = error
+  const own = typeof echo === 'boolean' ? [errorElement(error)] : [echo, errorElement(error)]
+  const xml = Buffer.from(serialise(own, NS_CLIENT), 'utf8')
+  const payload = echo === true ? Buffer.concat([refused.payload, xml]) : xml
+  const child = echo !== false && refused.child !== '' ? refused.child : `{${NS_CLIENT}}error`
+  return stanzaOfBytes(refused.name, addressee(refused), refused.from, refused.id, 'error', '', child, payload, refused.trace)
 }
 
 /** `<error/>` with its condition, text and application-specific condition (RFC 6120 §8.3.2). */

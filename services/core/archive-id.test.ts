@@ -5,7 +5,7 @@ import { manualClock } from './clock.ts'
 describe('archive ids', () => {
   test('rise, within a millisecond and beyond it', () => {
     const clock = manualClock()
-    const ids = new ArchiveIds(clock)
+    const ids = new ArchiveIds(clock, () => {})
     const given: string[] = []
     for (let i = 0; i < 3_000; i++) {
       given.push(ids.next())
@@ -17,7 +17,7 @@ describe('archive ids', () => {
 
   test('rise when the clock goes back', () => {
     const clock = manualClock()
-    const ids = new ArchiveIds(clock)
+    const ids = new ArchiveIds(clock, () => {})
     const before = ids.next()
     clock.jump(-86_400_000)
     const after = ids.next()
@@ -26,9 +26,37 @@ describe('archive ids', () => {
     expect(ids.next() > after).toBe(true)
   })
 
+  test('those given after a restart with the clock set back used to sort before those given ahead of it', () => {
+    const clock = manualClock()
+    let markMs = Number.NaN
+    const given: string[] = []
+    let ids = new ArchiveIds(clock, (ms) => (markMs = ms))
+    for (let starts = 0; starts < 4; starts++) {
+      for (let i = 0; i < 30; i++) {
+        given.push(ids.next())
+        clock.advance(70)
+      }
+      clock.jump(starts === 0 ? -86_400_000 : 0)
+      ids = new ArchiveIds(clock, (ms) => (markMs = ms))
+      ids.resume(markMs)
+    }
+    expect([...given].sort()).toEqual(given)
+  })
+
+  test('raise their mark once a second at most, and are never a second beyond it', () => {
+    const clock = manualClock()
+    const marks: number[] = []
+    const ids = new ArchiveIds(clock, (ms) => marks.push(ms))
+    for (let i = 0; i < 500; i++) {
+      expect(archiveIdTime(ids.next())).toBeLessThan((marks.at(-1) ?? Number.NaN) + 1_000)
+      clock.advance(10)
+    }
+    expect(marks).toHaveLength(5)
+  })
+
   test('tell the moment they were given, and sort behind the least of that moment', () => {
     const clock = manualClock(Date.UTC(2026, 10, 23))
-    const id = new ArchiveIds(clock).next()
+    const id = new ArchiveIds(clock, () => {}).next()
     expect(archiveIdTime(id)).toBe(Date.UTC(2026, 10, 23))
     expect(id > archiveIdAt(clock.now())).toBe(true)
     expect(id < archiveIdAt(clock.now() + 1)).toBe(true)
@@ -42,6 +70,6 @@ describe('archive ids', () => {
 
   test('XEP-0313 §3 cannot be guessed: two owners at one moment give two', () => {
     const clock = manualClock()
-    expect(new ArchiveIds(clock).next()).not.toBe(new ArchiveIds(clock).next())
+    expect(new ArchiveIds(clock, () => {}).next()).not.toBe(new ArchiveIds(clock, () => {}).next())
   })
 })

@@ -3,7 +3,7 @@ import { memoryTable } from '#table/memory.ts'
 import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
 import { flakyTable } from '#test/harness.ts'
 import { manualClock } from './clock.ts'
-import { Commit, STAGED_ROWS_MAX, type Write } from './commit.ts'
+import { Commit, STAGED_BYTES_MAX, STAGED_ROWS_MAX, type Write } from './commit.ts'
 import { memoryLog } from './log.ts'
 
 const put = (sk: string, value = ''): Write => ({ put: { pk: 'a#romeo@a', sk, version: 'v', value: Buffer.from(value) } })
@@ -219,4 +219,24 @@ test('with too much staged it is congested, and tells once when there is room', 
   table.release()
   await turn()
   expect(relieved).toBe(1)
+})
+
+test('20 000 staged rows of 262 kB each used to be no congestion', async () => {
+  const table = heldTable()
+  const { commit } = setUp(table)
+  const value = 'x'.repeat(262_000)
+  let relieved = 0
+  for (let i = 0; i < Math.floor(STAGED_BYTES_MAX / 262_500); i++) commit.stage('romeo@a', put('same', value))
+  expect(commit.congested).toBe(false)
+  await turn()
+  commit.stage('romeo@a', put('same', value)) // in the next flush
+  expect(commit.congested).toBe(true)
+  commit.onRelief(() => relieved++)
+  table.release()
+  await turn()
+  expect([relieved, commit.congested]).toEqual([1, false])
+  table.release()
+  await turn()
+  for (let i = 0; i < 200; i++) commit.stage('romeo@a', put('same', value))
+  expect(commit.congested).toBe(false) // nothing of what is durable is counted still
 })

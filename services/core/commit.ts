@@ -11,6 +11,10 @@ import type { Log } from './log.ts'
 
 /** Rows staged and not durable before an owner takes no further envelopes (`congested`). */
 export const STAGED_ROWS_MAX = 20_000
+/** The same in bytes: a row has up to 400 kB. */
+export const STAGED_BYTES_MAX = 64 * 1024 * 1024
+/** A row besides its value: keys, and the objects around them. */
+const ROW_COST_BYTES = 500
 const RETRY_FIRST_MS = 50
 const RETRY_MOST_MS = 5_000
 
@@ -27,6 +31,9 @@ export class Commit {
   #flushing = false
   #scheduled = false
   #staged = 0
+  #stagedBytes = 0
+  /** Of the flush that gathers. */
+  #openBytes = 0
   /** The last flush each account has something in, while it is not durable. */
   readonly #tickets = new Map<string, number>()
   /** Effects by the flush they wait for. */
@@ -40,7 +47,7 @@ export class Commit {
   }
 
   get congested(): boolean {
-    return this.#staged > STAGED_ROWS_MAX
+    return this.#staged > STAGED_ROWS_MAX || this.#stagedBytes > STAGED_BYTES_MAX
   }
 
   /** Runs `resume` once when there is room again. */
@@ -56,6 +63,9 @@ export class Commit {
     if ('put' in write) checkRow(write.put)
     this.#writes.push(write)
     this.#staged++
+    const bytes = bytesOf(write)
+    this.#stagedBytes += bytes
+    this.#openBytes += bytes
     if (this.#tickets.get(account) !== this.#open) {
       this.#tickets.set(account, this.#open)
       this.#accounts.push(account)
@@ -108,10 +118,13 @@ export class Commit {
       const number = this.#open++
       const writes = this.#writes
       const accounts = this.#accounts
+      const bytes = this.#openBytes
       this.#writes = []
       this.#accounts = []
+      this.#openBytes = 0
       await this.#write(writes)
       this.#staged -= writes.length
+      this.#stagedBytes -= bytes
       this.#release(number)
       for (const account of accounts) if (this.#tickets.get(account) === number) this.#tickets.delete(account)
       this.#relieve()
@@ -146,7 +159,7 @@ export class Commit {
   }
 
   #relieve(): void {
-    if (this.#relief.length === 0 || this.#staged > STAGED_ROWS_MAX / 2) return
+    if (this.#relief.length === 0 || this.#staged > STAGED_ROWS_MAX / 2 || this.#stagedBytes > STAGED_BYTES_MAX / 2) return
     const relieved = this.#relief
     this.#relief = []
     for (const resume of relieved) this.#run(resume)
@@ -169,6 +182,12 @@ function overtaken(write: Write, writes: readonly Write[]): boolean {
     if (later.sk === sk && later.pk === pk) return true
   }
   return false
+}
+
+/** What a write takes of memory, about. */
+function bytesOf(write: Write): number {
+  if ('delete' in write) return ROW_COST_BYTES
+  return ROW_COST_BYTES + write.put.value.length
 }
 
 function keyOf(write: Write): Key {

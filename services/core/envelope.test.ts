@@ -4,8 +4,10 @@ import { parseJid } from '#xmpp/jid.ts'
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import {
   type Delivery,
+  decodeStanza,
   ENVELOPE_VERSION,
   type Envelope,
+  encodeStanza,
   readDelivery,
   readEnvelope,
   readStanza,
@@ -36,8 +38,11 @@ const stanza: fc.Arbitrary<Stanza> = fc
     text,
     text,
     fc.uint8Array(),
+    text,
   )
-  .map(([name, from, to, id, type, lang, child, payload]) => stanzaOfBytes(name, from, to, id, type, lang, child, payload))
+  .map(([name, from, to, id, type, lang, child, payload, trace]) =>
+    stanzaOfBytes(name, from, to, id, type, lang, child, payload, trace),
+  )
 const fields = fc.dictionary(name, fc.oneof(text, fc.integer(), fc.boolean()))
 const envelope: fc.Arbitrary<Envelope> = fc.oneof(
   fc.record({
@@ -45,26 +50,24 @@ const envelope: fc.Arbitrary<Envelope> = fc.oneof(
     point: fc.constantFrom('outbound' as const, 'inbound' as const),
     account: text,
     origin: fc.option(fc.record({ edge: name, session: text, n: fc.maxSafeNat() }), { nil: undefined }),
-    trace: text,
     stanza,
   }),
   fc.record({ kind: fc.constant('signal' as const), account: text, name: text, fields }),
-  fc.record({ kind: fc.constant('fanout' as const), accounts: fc.array(text), trace: text, stanza }),
+  fc.record({ kind: fc.constant('fanout' as const), accounts: fc.array(text), stanza }),
 )
 const delivery: fc.Arbitrary<Delivery> = fc.oneof(
   fc.record({
     kind: fc.constant('stanza' as const),
     sessions: fc.array(text),
     to: fc.constantFrom('kept' as const, 'bare' as const, 'full' as const),
-    trace: text,
     stanza,
   }),
   fc.record({ kind: fc.constant('order' as const), session: text, name: text, fields }),
 )
 
 /** A stanza as plain data. */
-function plain({ name, from, to, id, type, lang, child, payload }: Stanza): object {
-  return { name, from: from.full, to: to?.full, id, type, lang, child, payload: Buffer.from(payload).toString('hex') }
+function plain({ name, from, to, id, type, lang, child, payload, trace }: Stanza): object {
+  return { name, from: from.full, to: to?.full, id, type, lang, child, payload: Buffer.from(payload).toString('hex'), trace }
 }
 
 const shown = (value: Envelope | Delivery): object => ('stanza' in value ? { ...value, stanza: plain(value.stanza) } : value)
@@ -96,6 +99,14 @@ describe('decode(encode(x)) = x', () => {
         const read: Delivery[] = []
         while (!reader.done) read.push(readDelivery(reader))
         expect(read.map(shown)).toEqual(deliveries.map(shown))
+      }),
+    )
+  })
+
+  test('of a stanza as text, without its trace', () => {
+    fc.assert(
+      fc.property(stanza, (stanza) => {
+        expect(plain(decodeStanza(encodeStanza(stanza)))).toEqual({ ...plain(stanza), trace: '' })
       }),
     )
   })

@@ -16,7 +16,7 @@
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Point } from './hooks.ts'
-import { Reader, type Writer } from './wire.ts'
+import { Reader, Writer } from './wire.ts'
 
 /** A process understands this version and the one before it. */
 export const ENVELOPE_VERSION = 1
@@ -35,13 +35,12 @@ export type Envelope =
       readonly point: Point
       readonly account: string
       readonly origin: Origin | undefined
-      readonly trace: string
       readonly stanza: Stanza
     }
   /** Something the owner of an account has to know. `fields` must be JSON. */
   | { readonly kind: 'signal'; readonly account: string; readonly name: string; readonly fields: Fields }
   /** One stanza inbound for many accounts of one owner. */
-  | { readonly kind: 'fanout'; readonly accounts: readonly string[]; readonly trace: string; readonly stanza: Stanza }
+  | { readonly kind: 'fanout'; readonly accounts: readonly string[]; readonly stanza: Stanza }
 
 export type Fields = Readonly<Record<string, string | number | boolean | undefined>>
 
@@ -53,7 +52,6 @@ export type Delivery =
       readonly kind: 'stanza'
       readonly sessions: readonly string[]
       readonly to: ToMode
-      readonly trace: string
       readonly stanza: Stanza
     }
   /** Something the edge has to do with a session: 'close', 'flag'. */
@@ -79,7 +77,7 @@ export function writeEnvelope(out: Writer, envelope: Envelope): void {
       out.text(envelope.origin?.edge ?? '')
       out.text(envelope.origin?.session ?? '')
       out.f64(envelope.origin?.n ?? 0)
-      out.text(envelope.trace)
+      out.text(envelope.stanza.trace)
       writeStanza(out, envelope.stanza)
       return
     case 'signal':
@@ -92,7 +90,7 @@ export function writeEnvelope(out: Writer, envelope: Envelope): void {
       out.u8(2)
       out.u16(envelope.accounts.length)
       for (const account of envelope.accounts) out.text(account)
-      out.text(envelope.trace)
+      out.text(envelope.stanza.trace)
       writeStanza(out, envelope.stanza)
   }
 }
@@ -107,21 +105,18 @@ export function readEnvelope(bytes: Uint8Array): Envelope {
     const edge = reader.text()
     const session = reader.text()
     const n = reader.f64()
-    const trace = reader.text()
     return {
       kind: 'stanza',
       point,
       account,
       origin: edge === '' ? undefined : { edge, session, n },
-      trace,
-      stanza: readStanza(reader),
+      stanza: readStanza(reader, reader.text()),
     }
   }
   if (kind === 1)
     return { kind: 'signal', account: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
   if (kind === 2) {
-    const accounts = readTexts(reader)
-    return { kind: 'fanout', accounts, trace: reader.text(), stanza: readStanza(reader) }
+    return { kind: 'fanout', accounts: readTexts(reader), stanza: readStanza(reader, reader.text()) }
   }
   throw new RangeError(`envelope of kind ${kind}`)
 }
@@ -138,7 +133,7 @@ export function writeDelivery(out: Writer, delivery: Delivery): void {
   out.u8(TO_MODES.indexOf(delivery.to))
   out.u16(delivery.sessions.length)
   for (const session of delivery.sessions) out.text(session)
-  out.text(delivery.trace)
+  out.text(delivery.stanza.trace)
   writeStanza(out, delivery.stanza)
 }
 
@@ -151,7 +146,7 @@ export function readDelivery(reader: Reader): Delivery {
   if (kind !== 0) throw new RangeError(`delivery of kind ${kind}`)
   const to = TO_MODES[reader.u8()]!
   const sessions = readTexts(reader)
-  return { kind: 'stanza', to, sessions, trace: reader.text(), stanza: readStanza(reader) }
+  return { kind: 'stanza', to, sessions, stanza: readStanza(reader, reader.text()) }
 }
 
 /** Throws RangeError where a sender is newer by more than one version, or the body is not ours. */
@@ -169,7 +164,7 @@ function readTexts(reader: Reader): string[] {
   return texts
 }
 
-/** Also how a stanza is kept in a journal. */
+/** Also how a stanza is kept in a journal: without its trace, which ends there. */
 export function writeStanza(out: Writer, stanza: Stanza): void {
   out.u8(NAMES.indexOf(stanza.name))
   out.text(stanza.from.full)
@@ -187,7 +182,7 @@ export function writeStanza(out: Writer, stanza: Stanza): void {
   out.bytes(stanza.payload)
 }
 
-export function readStanza(reader: Reader): Stanza {
+export function readStanza(reader: Reader, trace = ''): Stanza {
   const name = NAMES[reader.u8()]!
   const from = jidOf(reader.text())
   const to = reader.optionalText()
@@ -196,7 +191,19 @@ export function readStanza(reader: Reader): Stanza {
   const type = code === TYPE_AS_TEXT ? reader.text() : TYPES[code]!
   const lang = reader.text()
   const child = reader.text()
-  return stanzaOfBytes(name, from, to === undefined ? undefined : jidOf(to), id, type, lang, child, reader.bytes())
+  return stanzaOfBytes(name, from, to === undefined ? undefined : jidOf(to), id, type, lang, child, reader.bytes(), trace)
+}
+
+/** A stanza as text, for the fields of a call. */
+export function encodeStanza(stanza: Stanza): string {
+  const out = new Writer(512)
+  writeStanza(out, stanza)
+  return out.take().toString('base64')
+}
+
+/** Throws RangeError on what encodeStanza did not write. */
+export function decodeStanza(text: string): Stanza {
+  return readStanza(new Reader(Buffer.from(text, 'base64')))
 }
 
 function jidOf(text: string): Jid {

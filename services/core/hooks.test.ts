@@ -163,4 +163,59 @@ describe('emit', () => {
     expect(hooks.emit('account.deleted', { account: ROMEO })).toBeUndefined()
     expect(hooks.emit('session.bound', { jid: ROMEO, session: 's' })).toBeUndefined()
   })
+
+  test('a listener that throws TableUnavailable at once used to leave the promise of another to nobody: its rejection ended the process', async () => {
+    const orphans: unknown[] = []
+    const onOrphan = (error: unknown): void => void orphans.push(error)
+    process.on('unhandledRejection', onOrphan)
+    const { hooks } = setUp()
+    let ended = false
+    const away = async () => {
+      await later(undefined)
+      ended = true
+      throw new TableUnavailable('later')
+    }
+    const atOnce = () => {
+      throw new TableUnavailable('at once')
+    }
+    hooks.on('first', 'account.deleted', away)
+    hooks.on('second', 'account.deleted', atOnce)
+    hooks.copy('first', 'inbound', away)
+    hooks.copy('second', 'inbound', atOnce)
+    await expect((async () => hooks.emit('account.deleted', { account: ROMEO }))()).rejects.toThrow(TableUnavailable)
+    expect(ended).toBe(true) // what is tried again does not meet itself still at work
+    ended = false
+    await expect((async () => hooks.pass('inbound', MESSAGE, PASSAGE))()).rejects.toThrow(TableUnavailable)
+    expect(ended).toBe(true)
+    await later(undefined)
+    process.off('unhandledRejection', onOrphan)
+    expect(orphans).toEqual([])
+  })
+})
+
+describe('hidden', () => {
+  test('without a hider nobody is hidden from, and no promise is made', () => {
+    expect(setUp().hooks.hidden(ROMEO)).toBeUndefined()
+  })
+
+  test('a hider that breaks shows presence to nobody, at once or later; TableUnavailable rises', async () => {
+    for (const [error, expected] of [
+      [new Error('broken'), new StanzaError('internal-server-error')],
+      [new TableUnavailable('away'), new TableUnavailable('away')],
+    ] as const) {
+      const [atOnce, later] = [setUp().hooks, setUp().hooks]
+      atOnce.hide('m', () => {
+        throw error
+      })
+      later.hide('m', () => Promise.reject(error))
+      expect(() => atOnce.hidden(ROMEO)).toThrow(expected)
+      await expect(later.hidden(ROMEO)).rejects.toThrow(expected)
+    }
+  })
+
+  test('two modules that hide stop the start, and both are named', () => {
+    const { hooks } = setUp()
+    hooks.hide('one', () => undefined)
+    expect(() => hooks.hide('two', () => undefined)).toThrow('modules one and two both hide presence')
+  })
 })

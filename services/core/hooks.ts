@@ -41,6 +41,8 @@ export interface Events {
   'session.available': { readonly jid: Jid; readonly session: string; readonly priority: number; readonly first: boolean }
   /** At router(account): no session takes this message; whoever keeps messages keeps it. */
   'message.offline': OfflineMessage
+  /** At presence(account): it is hidden from others than before. `changed` names them: an address, a whole domain, or one resource. */
+  'audience.changed': { readonly account: Jid; readonly changed: readonly Jid[]; readonly before: Hidden; readonly after: Hidden }
   /** In every role that owns the account, when all its rows are gone. */
   'account.deleted': { readonly account: Jid }
 }
@@ -56,6 +58,11 @@ export interface OfflineMessage {
 }
 
 export type Listener<E extends keyof Events> = (payload: Events[E]) => void | Promise<void>
+
+/** Whether this address is not to be shown the account's presence. */
+export type Hidden = (peer: Jid) => boolean
+/** Who is not to be shown an account's presence, whatever its roster says; undefined: nobody. Where the owner of its roster runs. */
+export type Hider = (account: Jid) => Hidden | undefined | Promise<Hidden | undefined>
 
 interface Named<F> {
   readonly module: string
@@ -74,6 +81,7 @@ export class Hooks {
   readonly #stamps: Record<Point, Named<Stamp>[]> = { outbound: [], inbound: [] }
   readonly #copies: Record<Point, Named<Copy>[]> = { outbound: [], inbound: [] }
   readonly #listeners = new Map<string, Named<Listener<keyof Events>>[]>()
+  #hider: Named<Hider> | undefined
   readonly #log: Log
 
   constructor(log: Log) {
@@ -98,6 +106,27 @@ export class Hooks {
     this.#listeners.set(event, listeners)
   }
 
+  /** There is one, so that there is one answer to who was hidden from before. Throws Error where there is another. */
+  hide(module: string, run: Hider): void {
+    if (this.#hider !== undefined) throw new Error(`modules ${this.#hider.module} and ${module} both hide presence`)
+    this.#hider = { module, run }
+  }
+
+  /** Who is not to be shown the account's presence. One that breaks shows it to nobody: it throws, as a guard would. */
+  hidden(account: Jid): ReturnType<Hider> {
+    if (this.#hider === undefined) return undefined
+    const { module, run } = this.#hider
+    const broke = (error: unknown): never => {
+      throw this.#refusal(module, error)
+    }
+    try {
+      const hidden = run(account)
+      return hidden instanceof Promise ? hidden.catch(broke) : hidden
+    } catch (error) {
+      broke(error)
+    }
+  }
+
   /** Calls every listener; resolves when all have answered. TableUnavailable rises, everything else is logged. */
   emit<E extends keyof Events>(event: E, payload: Events[E]): void | Promise<void> {
     const listeners = this.#listeners.get(event)
@@ -108,10 +137,11 @@ export class Hooks {
         const answer = run(payload)
         if (answer !== undefined) (waiting ??= []).push(answer.catch((error: unknown) => this.#shrug(module, event, error)))
       } catch (error) {
-        this.#shrug(module, event, error)
+        if (waiting === undefined) this.#shrug(module, event, error)
+        else waiting.push(this.#shrugLater(module, event, error))
       }
     }
-    if (waiting !== undefined) return Promise.all(waiting).then(() => {})
+    if (waiting !== undefined) return all(waiting)
   }
 
   /** Guards, then stamps, then copies. Resolves to the stanza to go on with; throws the StanzaError of a refusal. */
@@ -187,10 +217,11 @@ export class Hooks {
         const answer = run(stanza, passage)
         if (answer !== undefined) (waiting ??= []).push(answer.catch((error: unknown) => this.#shrug(module, point, error)))
       } catch (error) {
-        this.#shrug(module, point, error)
+        if (waiting === undefined) this.#shrug(module, point, error)
+        else waiting.push(this.#shrugLater(module, point, error))
       }
     }
-    return waiting === undefined ? stanza : Promise.all(waiting).then(() => stanza)
+    return waiting === undefined ? stanza : all(waiting).then(() => stanza)
   }
 
   #refusal(module: string, error: unknown): Error {
@@ -203,4 +234,14 @@ export class Hooks {
     if (error instanceof TableUnavailable) throw error
     this.#log.error('hook.broke', { module, where, error })
   }
+
+  /** What is thrown while others still work rises when they are done. */
+  async #shrugLater(module: string, where: string, error: unknown): Promise<void> {
+    this.#shrug(module, where, error)
+  }
+}
+
+/** Resolves when all have answered, or rejects then: what is tried again does not meet itself still at work. */
+async function all(answers: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(answers)) if (result.status === 'rejected') throw result.reason
 }

@@ -4,7 +4,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { type Element, el, find, type Stanza, stanza } from '#xmpp/stanza.ts'
-import { IqHomes, IqTable, runIq } from './iq.ts'
+import { IqHomes, IqTable, RESULT_BYTES_MAX, runIq } from './iq.ts'
 import { memoryLog } from './log.ts'
 import { type AnyModule, defineModule, type IqCall, type IqHandler, type IqTarget } from './module.ts'
 import type { RoleName } from './ownership.ts'
@@ -111,6 +111,17 @@ describe('RFC 6120 §8.2.3: the answer', () => {
     )
     expect(answer).toMatchObject({ type: 'result', from: { full: 'romeo@a' } })
     expect(answer!.payload).toHaveLength(0)
+  })
+
+  test('more than the bus takes in one body used to get no answer; it is resource-constraint, and logged', async () => {
+    const log = memoryLog()
+    const large = answering(() => el('answer', NS, {}, 'x'.repeat(RESULT_BYTES_MAX)))
+    const [answer] = await ask(large, 'self', get(el('query', NS)), log)
+    expect(conditionOf(answer)).toBe('resource-constraint')
+    expect(log.lines.map(({ event }) => event)).toEqual(['iq.result_too_large'])
+    const child = '<answer xmlns='.length + 2 + NS.length + '></answer>'.length
+    const fits = answering(() => el('answer', NS, {}, 'x'.repeat(RESULT_BYTES_MAX - child)))
+    expect((await ask(fits, 'self', get(el('query', NS))))[0]!.type).toBe('result')
   })
 
   test('the handler is given the payload', async () => {

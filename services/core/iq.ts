@@ -1,5 +1,6 @@
 // Finding who answers an iq, and turning what he returns or throws into the answer (RFC 6120 §8.2.3, §8.4).
 
+import { BODY_BYTES_MAX } from '#bus/bus.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Element, Stanza } from '#xmpp/stanza.ts'
@@ -7,6 +8,9 @@ import { asStanzaError, errorOf, resultOf } from './answer.ts'
 import type { Log } from './log.ts'
 import type { AnyModule, IqCall, IqHandler, IqTarget } from './module.ts'
 import type { RoleName } from './ownership.ts'
+
+/** The payload of a result: with the head, whose id may be as long as a stanza, it has to fit into one body of the bus. */
+export const RESULT_BYTES_MAX = BODY_BYTES_MAX - 300_000
 
 interface Registered {
   readonly module: string
@@ -77,7 +81,7 @@ export class IqTable {
   }
 }
 
-/** Runs the handler. Calls `answer` once with the result or the error. TableUnavailable rises. */
+/** Runs the handler. Calls `answer` once with the result or the error; a result too large is resource-constraint. TableUnavailable rises. */
 export function runIq(
   table: IqTable,
   target: IqTarget,
@@ -97,7 +101,15 @@ export function runIq(
     behind = task
   }
   const result = (payload: Element | void): void => {
-    answer(resultOf(iq, payload))
+    const made = resultOf(iq, payload)
+    const bytes = made.payload.length
+    if (bytes > RESULT_BYTES_MAX) {
+      log.warn('iq.result_too_large', { child: iq.child, target, bytes })
+      return refuse(
+        new StanzaError('resource-constraint', `the answer has ${bytes} bytes; at most ${RESULT_BYTES_MAX} can be sent`),
+      )
+    }
+    answer(made)
     try {
       behind?.()
     } catch (error) {

@@ -4,7 +4,7 @@ import { memoryBus } from '#bus/memory.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
 import { ENVELOPE_VERSION, type Envelope } from './envelope.ts'
-import { LANE_PENDING_MAX, openLanes, receiveLanes } from './lane.ts'
+import { LANE_PENDING_BYTES_MAX, LANE_PENDING_MAX, openLanes, receiveLanes } from './lane.ts'
 import { memoryLog } from './log.ts'
 import { soleOwnership } from './ownership.ts'
 import { Writer } from './wire.ts'
@@ -82,7 +82,6 @@ describe('a lane', () => {
       point: 'outbound',
       account: 'romeo@a',
       origin: undefined,
-      trace: '',
       stanza: long,
     })
     lanes.send('router', 'romeo@a', signal('behind'))
@@ -101,7 +100,6 @@ describe('a lane', () => {
         point: 'outbound',
         account: 'romeo@a',
         origin: undefined,
-        trace: '',
         stanza: large,
       })
     }
@@ -130,6 +128,54 @@ describe('backpressure', () => {
     await turns()
     expect(relieved).toBe(1)
   })
+})
+
+test('20 000 unacked envelopes of 260 kB each used to be no reason to stop a source', async () => {
+  const { lanes, came } = setUp()
+  const size = 260_000
+  const large = stanza('message', parseJid('romeo@a/x'), { id: 'z'.repeat(size) })
+  let relieved = 0
+  const most = Math.floor(LANE_PENDING_BYTES_MAX / size)
+  const send = () => {
+    const envelope = { kind: 'stanza', point: 'outbound', account: 'romeo@a', origin: undefined, stanza: large } as const
+    lanes.send('router', 'romeo@a', envelope)
+  }
+  for (let i = 0; i < most; i++) send()
+  expect(lanes.congested('router', 'romeo@a')).toBe(false)
+  send()
+  expect(lanes.congested('router', 'romeo@a')).toBe(true)
+  lanes.onRelief(() => relieved++)
+  await turns()
+  for (const { done } of came.slice(0, most / 2 - 1)) done()
+  await turns()
+  expect([relieved, lanes.congested('router', 'romeo@a')]).toEqual([0, false])
+  for (const { done } of came.slice(most / 2 - 1, most / 2 + 2)) done()
+  await turns()
+  expect(relieved).toBe(1)
+})
+
+test('a full bus used to lose lanes and acks, so that a session was never read from again', async () => {
+  const bus = memoryBus()
+  bus.subscribe('edge.e', () => {})
+  const fill = () => {
+    for (let n = 0; n < 300; n++) bus.publish('edge.e', new Uint8Array(1024 * 1024))
+  }
+  receiveLanes(
+    bus,
+    'router',
+    'owner',
+    (_envelope, done) => {
+      fill()
+      done()
+    },
+    memoryLog(),
+  )
+  const lanes = openLanes(bus, soleOwnership('owner'), 'source', memoryLog())
+  let acked = 0
+  fill()
+  lanes.send('router', 'romeo@a', signal('one'), () => acked++)
+  await turns(6)
+  expect(acked).toBe(1)
 })
 
 describe('what goes wrong', () => {
@@ -181,6 +227,18 @@ describe('what goes wrong', () => {
     await turns()
     expect(came).toEqual([])
     expect(log.lines).toMatchObject([{ event: 'lane.frame_refused' }])
+  })
+
+  test('an ack for a lane that was never opened is no fault', async () => {
+    const { bus, log } = setUp()
+    const out = new Writer()
+    out.u8(ENVELOPE_VERSION)
+    out.text('presence')
+    out.text('stranger')
+    out.u32(1)
+    bus.publish('ack.source', out.take())
+    await turns()
+    expect(log.lines).toEqual([])
   })
 
   test('an ack for a lane that is closed is no fault', async () => {

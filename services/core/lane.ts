@@ -4,7 +4,8 @@
 // it stored is durable and what it sent is on its way. A source that has too much unacked is told to stop reading
 // (`congested`), so a slow owner slows its senders and nothing piles up in between.
 //
-// The in-process bus loses nothing, so nothing is sent twice here; a cluster resends what a dead owner left unacked.
+// Nothing is sent twice here: the in-process bus queues lanes and acks without a bound of its own (bus/memory.ts), and
+// theirs is this one, kept by the sources. A cluster resends what a dead owner, or the bus, has lost.
 import type { Bus, Subscription } from '#bus/bus.ts'
 import { ENVELOPE_VERSION, type Envelope, readEnvelope, readVersion, writeEnvelope } from './envelope.ts'
 import type { Log } from './log.ts'
@@ -13,6 +14,8 @@ import { Reader, Writer } from './wire.ts'
 
 /** Unacked envelopes of one lane before its source is asked to stop. */
 export const LANE_PENDING_MAX = 20_000
+/** The same in bytes. */
+export const LANE_PENDING_BYTES_MAX = 32 * 1024 * 1024
 /** A body is sent once it has grown past this; one envelope more is at most a stanza, which config keeps far below 1 MiB. */
 const FRAME_BYTES = 256 * 1024
 
@@ -26,36 +29,92 @@ export interface Lanes {
   close(): void
 }
 
-interface Outgoing {
-  readonly subject: string
-  readonly out: Writer
-  readonly pending: Map<number, (() => void) | undefined>
-  next: number
-  scheduled: boolean
+interface Pending {
+  readonly bytes: number
+  readonly onAck: (() => void) | undefined
+}
+
+/** One lane at its source: the body that this turn gathers, and what is not acked yet. */
+class Lane {
+  readonly #bus: Bus
+  readonly #subject: string
+  readonly #source: string
+  readonly #out = new Writer()
+  readonly #pending = new Map<number, Pending>()
+  #pendingBytes = 0
+  #next = 1
+  #scheduled = false
+
+  constructor(bus: Bus, subject: string, source: string) {
+    this.#bus = bus
+    this.#subject = subject
+    this.#source = source
+  }
+
+  send(envelope: Envelope, onAck: (() => void) | undefined): void {
+    const out = this.#out
+    if (out.length === 0) {
+      out.u8(ENVELOPE_VERSION)
+      out.text(this.#source)
+    }
+    const n = this.#next
+    this.#next = n === 0xffffffff ? 1 : n + 1
+    out.u32(n)
+    const at = out.reserve32()
+    writeEnvelope(out, envelope)
+    const bytes = out.length - at - 4
+    out.patch32(at, bytes)
+    this.#pending.set(n, { bytes, onAck })
+    this.#pendingBytes += bytes
+    if (out.length > FRAME_BYTES) this.#flush()
+    else if (!this.#scheduled) {
+      this.#scheduled = true
+      queueMicrotask(() => this.#flush())
+    }
+  }
+
+  #flush(): void {
+    this.#scheduled = false
+    if (this.#out.length > 0) this.#bus.publish(this.#subject, this.#out.take())
+  }
+
+  /** What is to be done now that this envelope is handled. */
+  acked(n: number): (() => void) | undefined {
+    const pending = this.#pending.get(n)
+    if (pending === undefined) return undefined
+    this.#pending.delete(n)
+    this.#pendingBytes -= pending.bytes
+    return pending.onAck
+  }
+
+  /** More than this share of what may be unacked is. */
+  isOver(share: number): boolean {
+    return this.#pending.size > LANE_PENDING_MAX * share || this.#pendingBytes > LANE_PENDING_BYTES_MAX * share
+  }
+
+  forget(): void {
+    this.#pending.clear()
+    this.#pendingBytes = 0
+  }
 }
 
 /** The lanes out of one process. */
 export function openLanes(bus: Bus, ownership: Ownership, process: string, log: Log): Lanes {
-  const outgoing = new Map<string, Outgoing>()
+  /** By role and owner. */
+  const lanes: Readonly<Record<RoleName, Map<string, Lane>>> = { router: new Map(), presence: new Map() }
   let waiting: (() => void)[] = []
 
-  function laneTo(role: RoleName, owner: string): Outgoing {
-    const key = `${role} ${owner}`
-    const known = outgoing.get(key)
+  function laneTo(role: RoleName, owner: string): Lane {
+    const known = lanes[role].get(owner)
     if (known !== undefined) return known
-    const lane = { subject: `lane.${role}.${owner}`, out: new Writer(), pending: new Map(), next: 1, scheduled: false }
-    outgoing.set(key, lane)
+    const lane = new Lane(bus, `lane.${role}.${owner}`, process)
+    lanes[role].set(owner, lane)
     return lane
-  }
-
-  function flush(lane: Outgoing): void {
-    lane.scheduled = false
-    if (lane.out.length > 0) bus.publish(lane.subject, lane.out.take())
   }
 
   function relieve(): void {
     if (waiting.length === 0) return
-    for (const lane of outgoing.values()) if (lane.pending.size > LANE_PENDING_MAX / 2) return
+    for (const owners of Object.values(lanes)) for (const lane of owners.values()) if (lane.isOver(1 / 2)) return
     const relieved = waiting
     waiting = []
     for (const resume of relieved) resume()
@@ -65,13 +124,11 @@ export function openLanes(bus: Bus, ownership: Ownership, process: string, log: 
     try {
       const reader = new Reader(body)
       readVersion(reader)
-      const lane = outgoing.get(`${reader.text()} ${reader.text()}`)
+      const lane = lanes[reader.text() as RoleName]?.get(reader.text())
       while (!reader.done) {
         const n = reader.u32()
-        const onAck = lane?.pending.get(n)
-        lane?.pending.delete(n)
         try {
-          onAck?.()
+          lane?.acked(n)?.()
         } catch (error) {
           log.error('ack.broke', { error })
         }
@@ -84,35 +141,17 @@ export function openLanes(bus: Bus, ownership: Ownership, process: string, log: 
 
   return {
     send(role, account, envelope, onAck) {
-      const lane = laneTo(role, ownership.ownerOf(role, account))
-      const { out } = lane
-      if (out.length === 0) {
-        out.u8(ENVELOPE_VERSION)
-        out.text(process)
-      }
-      const n = lane.next
-      lane.next = n === 0xffffffff ? 1 : n + 1
-      out.u32(n)
-      const at = out.reserve32()
-      writeEnvelope(out, envelope)
-      out.patch32(at, out.length - at - 4)
-      lane.pending.set(n, onAck)
-      if (out.length > FRAME_BYTES) flush(lane)
-      else if (!lane.scheduled) {
-        lane.scheduled = true
-        queueMicrotask(() => flush(lane))
-      }
+      laneTo(role, ownership.ownerOf(role, account)).send(envelope, onAck)
     },
     congested(role, account) {
-      const lane = outgoing.get(`${role} ${ownership.ownerOf(role, account)}`)
-      return lane !== undefined && lane.pending.size > LANE_PENDING_MAX
+      return lanes[role].get(ownership.ownerOf(role, account))?.isOver(1) ?? false
     },
     onRelief(resume) {
       waiting.push(resume)
     },
     close() {
       acks.close()
-      for (const lane of outgoing.values()) lane.pending.clear()
+      for (const owners of Object.values(lanes)) for (const lane of owners.values()) lane.forget()
     },
   }
 }

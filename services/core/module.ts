@@ -8,10 +8,12 @@ import type { Element, Stanza } from '#xmpp/stanza.ts'
 import type { Accounts } from './accounts.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
-import type { Copy, Events, Guard, Listener, Point, Stamp } from './hooks.ts'
+import type { Copy, Events, Guard, Hider, Listener, Point, Stamp } from './hooks.ts'
 import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
 import type { OptionSpecs } from './options.ts'
 import type { RoleName } from './ownership.ts'
+import type { OnNews, SharedRecord } from './shared.ts'
 import type { AccountJournal, AccountMap, AccountRecord } from './store.ts'
 
 export interface Module<Api = void, Options = {}> {
@@ -22,6 +24,8 @@ export interface Module<Api = void, Options = {}> {
   readonly xeps: readonly ImplementedXep[]
   /** What disco#info (XEP-0030 §3) announces of the account and of the host while the module is loaded. */
   readonly features?: { readonly account?: readonly string[]; readonly host?: readonly string[] }
+  /** Forms that disco#info of the host shows beside its features (XEP-0128). They follow from the options, so that every edge knows them. */
+  hostForms?(options: Options): readonly Element[]
   /** Namespaces of the iqs it answers: by them edges know to which home an iq goes. Answering another one stops the start. */
   readonly namespaces?: readonly string[]
   /** Those of them that a stream may ask before it has logged in. */
@@ -30,6 +34,8 @@ export interface Module<Api = void, Options = {}> {
   readonly streamFeatures?: (server: ServerFacts, modules: readonly AnyModule[]) => readonly Element[]
   /** The same before the login. */
   readonly streamFeaturesBeforeLogin?: (server: ServerFacts) => readonly Element[]
+  /** The journals it keeps. Deleted with an account also while the module is disabled: whoever has the name next must not read them. */
+  readonly journals?: readonly string[]
   readonly options?: OptionSpecs<Options>
   /** Runs once per role and process, before any stanza. What it returns is this module's API for other modules. */
   setup(app: App<Options>): Api
@@ -53,6 +59,8 @@ export interface ServerFacts {
   readonly domains: readonly string[]
   readonly registration: 'open' | 'invite' | 'closed'
   readonly version: string
+  /** The options of every module that is loaded, by its name. */
+  readonly moduleOptions: Readonly<Record<string, unknown>>
 }
 
 export interface App<Options = {}> {
@@ -63,6 +71,7 @@ export interface App<Options = {}> {
   readonly role: RoleName
   readonly clock: Clock
   readonly log: Log
+  readonly metrics: Metrics
   readonly accounts: Accounts
   /** All modules that are loaded, this one too. */
   readonly modules: readonly AnyModule[]
@@ -70,16 +79,22 @@ export interface App<Options = {}> {
   guard(point: Point, guard: Guard): void
   stamp(point: Point, stamp: Stamp): void
   copy(point: Point, copy: Copy): void
+  /** Says who is not to be shown an account's presence: asked before each broadcast, which meets no guard. One module may. */
+  hide(hider: Hider): void
   on<E extends keyof Events>(event: E, listener: Listener<E>): void
   emit<E extends keyof Events>(event: E, payload: Events[E]): void | Promise<void>
   /** One value per account. Deleted and exported with the account. */
   record<T>(name: string, empty: T): AccountRecord<T>
+  /** A record that both roles read: `onNews` is called in the one that is not the home, when it has been changed there. */
+  sharedRecord<T, News>(name: string, empty: T, onNews: OnNews<News>): SharedRecord<T, News>
   /** One value per account and key. Deleted and exported with the account. */
   map<T>(name: string): AccountMap<T>
-  /** A sequence per account, in the order of its ids. Deleted and exported with the account. */
+  /** A sequence per account, in the order of its ids. Deleted and exported with the account. One it does not declare stops the start. */
   journal(name: string): AccountJournal
   /** The sessions of one of our accounts that this role knows; the owner of the account only. */
   sessions(account: Jid): readonly Session[]
+  /** Whether a contact may see the account's presence. Asks the account's owner in presence; throws where it does not answer. */
+  seenBy(account: Jid, contact: Jid): Promise<boolean>
   /** Speaks as the server: meets none of the sender's `outbound` hooks, and all of the recipient's `inbound` ones. Released when what was staged for the sender is durable. */
   send(stanza: Stanza): void
   /** To one session, past all hooks: pushes, and what was kept for it. Released when what was staged for its account is durable. */

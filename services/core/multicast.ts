@@ -77,7 +77,7 @@ export function openMulticast(bus: Bus, source: string): Multicast {
 
   return {
     deliver(target, stanza, to = 'kept') {
-      write(target.edge, { kind: 'stanza', sessions: [target.session], to, trace: '', stanza })
+      write(target.edge, { kind: 'stanza', sessions: [target.session], to, stanza })
     },
     fanOut(targets, stanza, to) {
       const edges = new Map<string, string[]>()
@@ -89,7 +89,7 @@ export function openMulticast(bus: Bus, source: string): Multicast {
       for (const [edge, sessions] of edges) {
         for (let at = 0; at < sessions.length; at += TARGETS_MAX) {
           const part = sessions.length <= TARGETS_MAX ? sessions : sessions.slice(at, at + TARGETS_MAX)
-          write(edge, { kind: 'stanza', sessions: part, to, trace: '', stanza })
+          write(edge, { kind: 'stanza', sessions: part, to, stanza })
         }
       }
     },

@@ -14,6 +14,8 @@ export interface OptionSpec<T> {
   readonly min?: number
   readonly max?: number
   readonly oneOf?: readonly T[]
+  /** Of a list: what each entry must be, and how it is checked. `prepare` throws what is wrong. */
+  readonly entry?: { readonly right: string; readonly prepare: (text: string) => string }
   readonly doc: string
 }
 
@@ -162,12 +164,12 @@ export function optionsSchema<O>(module: string, specs: OptionSpecs<O>): z.ZodOb
   return section(`Module \`${module}\``, shape)
 }
 
-function optionSchema({ default: fallback, min, max, oneOf: words, doc }: OptionSpec<unknown>): z.ZodType {
+function optionSchema({ default: fallback, min, max, oneOf: words, entry, doc }: OptionSpec<unknown>): z.ZodType {
   if (words) return wordOf(fallback, words, doc)
   if (typeof fallback === 'number') return whole(fallback, doc, min, max)
   if (typeof fallback === 'boolean') return flag(fallback, doc)
   if (typeof fallback === 'string') return text(fallback, doc, { min, max })
-  if (Array.isArray(fallback)) return list(fallback, doc, { min, max })
+  if (Array.isArray(fallback)) return list(fallback, doc, { min, max, right: entry?.right, entry: entry?.prepare })
   throw new Error(`an option is a number, a boolean, text or a list of text, and not ${fallback}`)
 }
 

@@ -9,7 +9,7 @@ import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza } from '#xmpp/stanza.ts'
 import { Accounts } from './accounts.ts'
 import { asStanzaError, errorOf } from './answer.ts'
-import { ArchiveIds } from './archive-id.ts'
+import { ArchiveIds, markRow, readMark } from './archive-id.ts'
 import { answerCalls, type Caller, type CallHandlers, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
 import type { Envelope, Fields, Origin } from './envelope.ts'
@@ -23,7 +23,9 @@ import { type Multicast, openMulticast } from './multicast.ts'
 import type { RoleName } from './ownership.ts'
 import type { Process } from './process.ts'
 import { type ApiOf, setUpModules } from './setup.ts'
+import { RECORD_CHANGED, SharedRecords } from './shared.ts'
 import { Store } from './store.ts'
+import { type SpanFields, traceOn } from './trace.ts'
 
 /** What a role adds. Each may answer later; the account waits meanwhile. */
 export interface RolePart {
@@ -42,6 +44,8 @@ export interface RolePart {
 }
 
 const NOTHING = (): void => {}
+/** In whose name the mark of the archive ids is staged: nobody's, for no domain begins like this. */
+const MARK = '#archive-ids'
 /** Accounts in one envelope: a body is at most 1 MiB, a bare JID at most 2 KiB. */
 const FANOUT_ACCOUNTS_MAX = 300
 
@@ -60,8 +64,10 @@ export class Owner {
   readonly caller: Caller
   readonly mailboxes: Mailboxes
   readonly archiveIds: ArchiveIds
+  readonly shared: SharedRecords
   part!: RolePart
   readonly #local: ReadonlySet<string>
+  readonly #spanFields: SpanFields
   #subscriptions: Subscription[] = []
   #backlog: { readonly envelope: Envelope; readonly done: () => void }[] = []
 
@@ -70,7 +76,7 @@ export class Owner {
     this.process = process
     this.log = process.log.child({ role })
     this.commit = new Commit(process.table, process.clock, this.log)
-    this.store = new Store(process.table, this.commit)
+    this.store = new Store(process.table, this.commit, process.journals)
     this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations)
     this.hooks = new Hooks(this.log)
     this.lanes = openLanes(process.bus, process.ownership, `${role}${process.id}`, this.log)
@@ -78,8 +84,18 @@ export class Owner {
     this.caller = openCaller(process.bus, process.ownership)
     this.mailboxes = new Mailboxes(process.clock, this.log)
     this.homes = new IqHomes(process.modules)
-    this.archiveIds = new ArchiveIds(process.clock)
+    this.archiveIds = new ArchiveIds(process.clock, (markMs) => this.commit.stage(MARK, { put: markRow(role, markMs) }))
+    this.shared = new SharedRecords({ role, store: this.store, commit: this.commit, lanes: this.lanes, clock: process.clock })
     this.#local = new Set(process.config.domains)
+    this.#spanFields = { role }
+  }
+
+  /** An owner that goes on where the last one of its role ended. */
+  static async open(process: Process, role: RoleName): Promise<Owner> {
+    const owner = new Owner(process, role)
+    const markMs = await readMark(process.table, role)
+    if (markMs !== undefined) owner.archiveIds.resume(markMs)
+    return owner
   }
 
   /** Sets up the modules, then opens the lanes. Returns their APIs. */
@@ -162,10 +178,17 @@ export class Owner {
       done()
     }
     try {
+      if (name === RECORD_CHANGED) return this.#recordChanged(account, fields, done)?.catch(broke)
       return this.part.signal(name, account, fields, done)?.catch(broke)
     } catch (error) {
       broke(error)
     }
+  }
+
+  #recordChanged(account: Jid, fields: Fields, done: () => void): void | Promise<void> {
+    const confirm = (): void => this.commit.after(account.bare, done)
+    const told = this.shared.changed(account, fields)
+    return told === undefined ? confirm() : told.then(confirm)
   }
 
   #receiveMany(stanza: Stanza, accounts: readonly string[], done: () => void): void {
@@ -182,7 +205,9 @@ export class Owner {
   #submit(stanza: Stanza, origin: Origin, done: () => void): void {
     const account = bareOf(stanza.from)
     const passage = this.#passage(account, stanza.to ?? account)
-    this.inOrder(account.bare, () => this.#outbound(stanza, origin, passage, done))
+    this.inOrder(account.bare, () =>
+      traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done)),
+    )
   }
 
   #outbound(stanza: Stanza, origin: Origin, passage: Passage, done: () => void): void | Promise<void> {
@@ -208,7 +233,9 @@ export class Owner {
   /** A stanza for an account that this owner owns. */
   receive(stanza: Stanza, account: string, done: () => void = NOTHING): void {
     const passage = this.#passage(parseJid(account), stanza.from)
-    this.inOrder(account, () => this.#inbound(stanza, passage, done))
+    this.inOrder(account, () =>
+      traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done)),
+    )
   }
 
   /** Who has a session exists: his account costs no read, even where it is cached no more. */
@@ -301,13 +328,7 @@ export class Owner {
     const role = this.#roleFor(stanza, to)
     if (role === this.role && this.process.ownership.ownerOf(role, to.bare) === this.process.id)
       this.receive(stanza, to.bare, done)
-    else
-      this.lanes.send(
-        role,
-        to.bare,
-        { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, trace: '', stanza },
-        done,
-      )
+    else this.lanes.send(role, to.bare, { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, stanza }, done)
   }
 
   /** Hands a stanza that is for one of our accounts on to where its sessions are. */
@@ -315,7 +336,7 @@ export class Owner {
     this.lanes.send(
       'router',
       account.bare,
-      { kind: 'stanza', point: 'inbound', account: account.bare, origin: undefined, trace: '', stanza },
+      { kind: 'stanza', point: 'inbound', account: account.bare, origin: undefined, stanza },
       done,
     )
   }
@@ -339,7 +360,7 @@ export class Owner {
     for (const list of elsewhere.values()) {
       for (let at = 0; at < list.length; at += FANOUT_ACCOUNTS_MAX) {
         const part = list.slice(at, at + FANOUT_ACCOUNTS_MAX)
-        this.lanes.send(this.role, part[0]!, { kind: 'fanout', accounts: part, trace: '', stanza })
+        this.lanes.send(this.role, part[0]!, { kind: 'fanout', accounts: part, stanza })
       }
     }
   }
@@ -391,11 +412,13 @@ export class Owner {
   /** Answers an iq get or set here. Throws nothing but TableUnavailable; `done` is called when the answer is on its way. */
   iq(target: IqTarget, iq: Stanza, account: Jid, origin: Origin | undefined, done: () => void): void | Promise<void> {
     const session = origin === undefined ? undefined : this.part.session(account.bare, origin.session)
-    return runIq(this.iqs, target, { iq, account, session, address: '' }, this.log, (answer) => {
-      if (origin === undefined) this.commit.after(account.bare, () => this.send(answer))
-      else this.reply(answer, origin)
-      done()
-    })
+    return traceOn('iq.handled', iq, this.#spanFields, (iq) =>
+      runIq(this.iqs, target, { iq, account, session, address: '' }, this.log, (answer) => {
+        if (origin === undefined) this.commit.after(account.bare, () => this.send(answer))
+        else this.reply(answer, origin)
+        done()
+      }),
+    )
   }
 }
 

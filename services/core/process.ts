@@ -18,6 +18,8 @@ export interface Process {
   /** The checked options of each module, by name. */
   readonly moduleOptions: Readonly<Record<string, Readonly<Record<string, unknown>>>>
   readonly modules: readonly AnyModule[]
+  /** The journals of all modules there are, also of those that the configuration disables. */
+  readonly journals: readonly string[]
   readonly server: ServerFacts
   readonly clock: Clock
   readonly log: Log

@@ -60,7 +60,7 @@ const LIMITS = {
   ),
   writeBufferBytes: whole(
     4 * MIB,
-    'Bytes that one client has not taken yet; a client that lags further behind is cut off.',
+    'Bytes that may wait for one client once the kernel takes no more; one that lags further behind is cut off when it takes nothing for 30 seconds, or when four times as much waits.',
     512 * KIB,
     256 * MIB,
   ),

@@ -38,6 +38,12 @@ describe('need', () => {
     )
   })
 
+  test('a journal that is not declared stops the start: no purge would know of it', async () => {
+    await expect(start(module('diarist', (app) => void app.journal('diary')))).rejects.toThrow(
+      'module diarist keeps the journal diary and does not declare it in journals',
+    )
+  })
+
   test('a circle stops the start, and is shown', async () => {
     const one: AnyModule = module('one', (app) => void app.need(two))
     const two: AnyModule = module('two', (app) => void app.need(one))

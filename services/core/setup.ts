@@ -51,6 +51,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     role: owner.role,
     clock: process.clock,
     log: owner.log.child({ module: name }),
+    metrics: process.metrics,
     accounts: owner.accounts,
     modules,
     iq: (type, ns, child, target, handler) => {
@@ -59,12 +60,19 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     guard: (point, guard) => hooks.guard(name, point, guard),
     stamp: (point, stamp) => hooks.stamp(name, point, stamp),
     copy: (point, copy) => hooks.copy(name, point, copy),
+    hide: (hider) => hooks.hide(name, hider),
     on: (event, listener) => hooks.on(name, event, listener),
     emit: (event, payload) => hooks.emit(event, payload),
     record: (record, empty) => store.record(record, empty),
+    sharedRecord: (record, empty, onNews) => owner.shared.make(module.home, record, empty, onNews),
     map: (map) => store.map(map),
-    journal: (journal) => store.journal(journal),
+    journal: (journal) => {
+      if (!module.journals?.includes(journal))
+        throw new Error(`module ${name} keeps the journal ${journal} and does not declare it in journals`)
+      return store.journal(journal)
+    },
     sessions: (account) => owner.part.sessions(account.bare),
+    seenBy: (account, contact) => owner.caller.ask('presence', account.bare, 'presence.seen-by', { contact: contact.bare }),
     send: (stanza) => owner.commit.after(stanza.from.bare, () => owner.send(stanza)),
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
     removeAccount: (account) => owner.caller.ask('router', account.bare, 'account.remove', {}).then(() => {}),

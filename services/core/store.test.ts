@@ -28,7 +28,7 @@ async function setUp(accounts = [ROMEO]) {
   }
   const start = () => {
     const commit = new Commit(table, manualClock(), silentLog)
-    return { commit, store: new Store(table, commit) }
+    return { commit, store: new Store(table, commit, ['offline']) }
   }
   return { table, queries, start, ...start() }
 }
@@ -100,14 +100,25 @@ describe('a record', () => {
     expect(await count.read(ROMEO, (n) => n)).toBe(7)
   })
 
-  test('what is forgotten while it is read is not cached', async () => {
-    const { store, queries } = await setUp()
+  test('what is forgotten while it is read is read again: whoever waits for it is not told what it was', async () => {
+    const { store, queries, table } = await setUp()
     const count = store.record('count', 0)
-    const reading = count.read(ROMEO, () => {})
+    const reading = count.read(ROMEO, (n) => n)
+    await table.put({ pk: `a#${ROMEO.bare}`, sk: 'count', version: 'v', value: Buffer.from('7') })
     store.forget(ROMEO.bare)
-    await reading
-    await count.read(ROMEO, () => {})
+    expect(await reading).toBe(7)
+    expect(count.read(ROMEO, (n) => n)).toBe(7)
     expect(queries).toHaveLength(2)
+  })
+
+  test('a peek tells what is cached, and reads nothing', async () => {
+    const { store, queries } = await setUp()
+    const count = store.record('count', 5)
+    expect(count.peek(ROMEO)).toBeUndefined()
+    await count.read(ROMEO, () => {})
+    expect([count.peek(ROMEO), queries.length]).toEqual([5, 1])
+    store.forget(ROMEO.bare)
+    expect(count.peek(ROMEO)).toBeUndefined()
   })
 
   test('at most so many accounts are cached, and none is let go before what it staged is durable', async () => {
@@ -122,7 +133,7 @@ describe('a record', () => {
         yield { ...row, pk }
       },
     }
-    const store = new Store(table, new Commit(table, manualClock(), silentLog))
+    const store = new Store(table, new Commit(table, manualClock(), silentLog), [])
     const count = store.record('count', 0)
     await count.read(JULIET, () => {})
     await count.update(ROMEO, () => 1)
@@ -226,7 +237,7 @@ describe('purge', () => {
         await table.put(row)
       },
     }
-    const store = new Store(slow, new Commit(slow, manualClock(), silentLog))
+    const store = new Store(slow, new Commit(slow, manualClock(), silentLog), ['offline'])
     store.journal('offline').append(ROMEO, '1', Buffer.from('x'))
     await store.purge(ROMEO.bare)
     expect(await rowsOf(table, 'j#offline#romeo@example.org')).toEqual([])

@@ -2,7 +2,8 @@
 //
 // Records and maps of one account are one range of one key, read by one query and then kept in memory by the owner,
 // who is their only writer: a change is visible here at once and staged for the Table (core/commit.ts). A journal has
-// a key of its own and is read from the Table. Whatever is made here is deleted and exported with the account.
+// a key of its own and is read from the Table. Whatever is made here is deleted and exported with the account; journals by
+// their names, for those of a module that is disabled are still there.
 
 import type { Table } from '#table/table.ts'
 import { randomId } from '#xmpp/id.ts'
@@ -17,6 +18,8 @@ export const ACCOUNT_RECORD = 'account'
 export type MaybePromise<T> = T | Promise<T>
 
 export interface AccountRecord<T> {
+  /** The value where it is cached, undefined where it must be read: for the hot path, which makes no closure. */
+  peek(account: Jid): T | undefined
   /** Calls `use` with the value: at once where it is cached, else after one read. */
   read<R>(account: Jid, use: (value: T) => R): MaybePromise<R>
   /**
@@ -59,12 +62,15 @@ export class Store {
   #young = new Map<string, Rows>()
   #old = new Map<string, Rows>()
   readonly #loading = new Map<string, Promise<Rows>>()
-  readonly #journals = new Set<string>()
-  #forgotten = 0
+  readonly #journals: readonly string[]
+  /** Forgotten while they were being read: what was read then may be older. */
+  readonly #stale = new Set<string>()
 
-  constructor(table: Table, commit: Commit) {
+  /** @param journals the names of all there are, whoever keeps them */
+  constructor(table: Table, commit: Commit, journals: readonly string[]) {
     this.#table = table
     this.#commit = commit
+    this.#journals = journals
   }
 
   /** One JSON value per account. `empty` is what an account has that never wrote one. */
@@ -79,6 +85,10 @@ export class Store {
       return value
     }
     return {
+      peek: (account) => {
+        const rows = this.#cached(account.bare)
+        return rows === undefined ? undefined : stored(rows)
+      },
       read: (account, use) => this.#with(account.bare, (rows) => use(stored(rows))),
       update: (account, change) =>
         this.#with(account.bare, (rows) => {
@@ -124,7 +134,6 @@ export class Store {
   }
 
   journal(name: string): AccountJournal {
-    this.#journals.add(name)
     const commit = this.#commit
     const table = this.#table
     return {
@@ -154,12 +163,12 @@ export class Store {
   forget(account: string): void {
     this.#young.delete(account)
     this.#old.delete(account)
-    this.#forgotten++
+    if (this.#loading.has(account)) this.#stale.add(account)
   }
 
   /** Deletes every row and journal of an account. Durable when it resolves. */
   async purge(account: string): Promise<void> {
-    const keys = [accountKey(account), ...[...this.#journals].map((name) => journalKey(name, account))]
+    const keys = [accountKey(account), ...this.#journals.map((name) => journalKey(name, account))]
     await new Promise<void>((resolve) => this.#commit.after(account, resolve)) // a row that is staged would outlive this
     for (const pk of keys) {
       const rows: string[] = []
@@ -176,12 +185,16 @@ export class Store {
   }
 
   #with<R>(account: string, use: (rows: Rows) => R): MaybePromise<R> {
+    const rows = this.#cached(account)
+    return rows === undefined ? this.#load(account).then(use) : use(rows)
+  }
+
+  #cached(account: string): Rows | undefined {
     const young = this.#young.get(account)
-    if (young !== undefined) return use(young)
+    if (young !== undefined) return young
     const old = this.#old.get(account)
-    if (old === undefined) return this.#load(account).then(use)
-    this.#keep(account, old)
-    return use(old)
+    if (old !== undefined) this.#keep(account, old)
+    return old
   }
 
   #load(account: string): Promise<Rows> {
@@ -194,12 +207,14 @@ export class Store {
 
   async #query(account: string): Promise<Rows> {
     const raw = new Map<string, Uint8Array>()
-    const forgotten = this.#forgotten
-    if (this.#commit.pending(account)) await new Promise<void>((resolve) => this.#commit.after(account, resolve))
-    for await (const row of this.#table.query(accountKey(account))) raw.set(row.sk, row.value)
+    do {
+      raw.clear()
+      this.#stale.delete(account)
+      if (this.#commit.pending(account)) await new Promise<void>((resolve) => this.#commit.after(account, resolve))
+      for await (const row of this.#table.query(accountKey(account))) raw.set(row.sk, row.value)
+    } while (this.#stale.has(account))
     const rows = { raw, values: new Map() }
-    // What is not there may be made by another process at any time; what was forgotten meanwhile may be stale.
-    if (raw.has(ACCOUNT_RECORD) && forgotten === this.#forgotten) this.#keep(account, rows)
+    if (raw.has(ACCOUNT_RECORD)) this.#keep(account, rows) // what is not there may be made by another process at any time
     return rows
   }
 

@@ -1,74 +1,23 @@
-import {
-  type Attributes,
-  type Context,
-  type Span,
-  type SpanContext,
-  TraceFlags,
-  type TracerProvider,
-  trace,
-} from '@opentelemetry/api'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { TraceFlags } from '@opentelemetry/api'
+import { describe, expect, test } from 'vitest'
 import { StanzaError } from '#xmpp/error.ts'
-import { decodeTrace, encodeTrace, isTracing, NO_TRACE, span, switchTracing, TRACE_BYTES, traceIdOf } from './trace.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { stanza } from '#xmpp/stanza.ts'
+import { record, switchTracingOffBetweenTests } from './trace.fixture.ts'
+import { decodeTrace, encodeTrace, isTracing, NO_TRACE, span, traceFromHere, traceIdOf, traceOn } from './trace.ts'
 
-interface Recorded {
-  readonly name: string
-  readonly parent: string | undefined
-  readonly context: SpanContext
-  readonly fields: Attributes
-  exceptions: number
-  failed: boolean
-  ended: boolean
-}
-
-/** As little of an SDK as these tests need: every span of a new trace has `flags`, a child takes its parent's. */
-function recorder(flags: TraceFlags): { provider: TracerProvider; spans: Recorded[] } {
-  const spans: Recorded[] = []
-  const startSpan = (name: string, options: { attributes?: Attributes } = {}, parent?: Context): Span => {
-    const above = parent && trace.getSpanContext(parent)
-    const id = String(spans.length + 1).padStart(16, '0')
-    const context = {
-      traceId: above?.traceId ?? `${'ab'.repeat(15)}01`,
-      spanId: id,
-      traceFlags: above?.traceFlags ?? flags,
-    }
-    const fields: Attributes = { ...options.attributes }
-    const one: Recorded = { name, parent: above?.spanId, context, fields, exceptions: 0, failed: false, ended: false }
-    spans.push(one)
-    const made = {
-      spanContext: () => context,
-      setAttribute: (key: string, value: string) => (fields[key] = value),
-      recordException: () => void one.exceptions++,
-      setStatus: () => (one.failed = true),
-      end: () => (one.ended = true),
-    }
-    return made as unknown as Span
-  }
-  return { provider: { getTracer: () => ({ startSpan }) } as unknown as TracerProvider, spans }
-}
-
-function record(flags: TraceFlags = TraceFlags.SAMPLED): Recorded[] {
-  const { provider, spans } = recorder(flags)
-  trace.setGlobalTracerProvider(provider)
-  switchTracing(true)
-  return spans
-}
-
-beforeEach(() => trace.disable())
-afterEach(() => {
-  switchTracing(false)
-  trace.disable()
-})
+switchTracingOffBetweenTests()
+const text = (bytes: Buffer) => bytes.toString('base64')
 
 describe('switched off, which is the default', () => {
   test('a span is its call and nothing else, and envelopes carry no context', () => {
     expect(isTracing()).toBe(false)
-    expect(span('x', NO_TRACE, (context) => [context === NO_TRACE, encodeTrace(context).length, traceIdOf(context)])).toEqual([
+    expect(span('x', NO_TRACE, (context) => [context === NO_TRACE, encodeTrace(context), traceIdOf(context)])).toEqual([
       true,
-      0,
+      '',
       '',
     ])
-    expect(decodeTrace(new Uint8Array(TRACE_BYTES).fill(7))).toBe(NO_TRACE)
+    expect(decodeTrace(text(Buffer.alloc(24, 7)))).toBe(NO_TRACE)
   })
 })
 
@@ -117,11 +66,9 @@ describe('switched on', () => {
 
   test('a context survives the envelope, and a span on the other side has it as its parent', () => {
     const spans = record()
-    const bytes = span('sender', NO_TRACE, (context) => encodeTrace(context))
-    expect(bytes).toHaveLength(TRACE_BYTES)
-    const framed = new Uint8Array(40)
-    framed.set(bytes, 5)
-    const arrived = decodeTrace(framed.subarray(5, 5 + TRACE_BYTES))
+    const carried = span('sender', NO_TRACE, (context) => encodeTrace(context))
+    expect(carried).toHaveLength(32)
+    const arrived = decodeTrace(carried)
     span('receiver', arrived, () => {})
     expect(spans[1]?.parent).toBe(spans[0]?.context.spanId)
     expect(spans[1]?.context.traceId).toBe(spans[0]?.context.traceId)
@@ -131,19 +78,50 @@ describe('switched on', () => {
   test('what is not sampled costs no byte', () => {
     record(TraceFlags.NONE)
     span('unsampled', NO_TRACE, (context) => {
-      expect(encodeTrace(context)).toHaveLength(0)
+      expect(encodeTrace(context)).toBe('')
       expect(traceIdOf(context)).toBe('')
     })
-    expect(encodeTrace(NO_TRACE)).toHaveLength(0)
+    expect(encodeTrace(NO_TRACE)).toBe('')
   })
 
   test.each([
-    ['nothing', new Uint8Array(0)],
-    ['all zeros', new Uint8Array(TRACE_BYTES)],
-    ['a short one', new Uint8Array(16).fill(1)],
-    ['no span id', new Uint8Array(TRACE_BYTES).fill(1, 0, 16)],
+    ['nothing', Buffer.alloc(0)],
+    ['all zeros', Buffer.alloc(24)],
+    ['a short one', Buffer.alloc(16, 1)],
+    ['no span id', Buffer.concat([Buffer.alloc(16, 1), Buffer.alloc(8)])],
   ])('%s is no context, and no fault', (_name, bytes) => {
     record()
-    expect(decodeTrace(bytes)).toBe(NO_TRACE)
+    expect(decodeTrace(text(bytes))).toBe(NO_TRACE)
+  })
+})
+
+describe('the trace of a stanza', () => {
+  const message = stanza('message', parseJid('romeo@a/x'), { to: parseJid('juliet@b'), id: 'm' })
+
+  test('begins where it is received, and goes on with the stanza, span by span', () => {
+    const spans = record()
+    traceFromHere('received', message, (message) => {
+      expect(message).toMatchObject({ id: 'm', trace: expect.stringMatching(/^.{32}$/) })
+      traceOn('handled', message, { role: 'router' }, (message) => traceOn('delivered', message, {}, () => {}))
+    })
+    expect(spans.map(({ name, parent }) => [name, parent])).toEqual([
+      ['received', undefined],
+      ['handled', spans[0]?.context.spanId],
+      ['delivered', spans[1]?.context.spanId],
+    ])
+    expect(spans[1]?.fields).toEqual({ role: 'router' })
+  })
+
+  test('one that belongs to none gets none on the way', () => {
+    const spans = record()
+    traceOn('handled', message, {}, (handled) => expect(handled).toBe(message))
+    expect(spans).toEqual([])
+  })
+
+  test('switched off, it is the same stanza, and a trace that came with it goes on', () => {
+    const traced = { ...message, trace: 'as it came' }
+    traceFromHere('received', message, (received) => expect(received).toBe(message))
+    traceOn('handled', traced, {}, (handled) => expect(handled).toBe(traced))
+    expect.assertions(2)
   })
 })

@@ -4,9 +4,12 @@
 // asks `isTracing()` first, so that with tracing off a stanza costs one comparison. Contexts are passed by
 // hand: no AsyncLocalStorage, which every await would pay for.
 //
-// A context in an envelope, as it is on the wire: nothing, where the stanza is not sampled, else
+// A stanza carries its context through a process and in envelopes, as text: '' where it is not sampled, else in base64
 //
 //   16 bytes trace id   8 bytes span id
+//
+// The edge begins a trace with what a client sends (`traceFromHere`), whoever handles the stanza adds a span to it
+// (`traceOn`), and what answers it belongs to it, too. So a message is one trace from the sender's edge to the recipient's.
 import {
   type Context,
   isSpanContextValid,
@@ -18,6 +21,7 @@ import {
   trace,
 } from '@opentelemetry/api'
 import { StanzaError } from '#xmpp/error.ts'
+import { type Stanza, withTrace } from '#xmpp/stanza.ts'
 
 export type TraceContext = Context
 export type SpanFields = Record<string, string | number | boolean>
@@ -25,8 +29,8 @@ export type SpanFields = Record<string, string | number | boolean>
 /** The context of what belongs to no trace. */
 export const NO_TRACE: TraceContext = ROOT_CONTEXT
 
-/** Of a sampled context on the wire. */
-export const TRACE_BYTES = 24
+/** Of a sampled context, before it is base64. */
+const TRACE_BYTES = 24
 
 let tracing = false
 let tracer: Tracer | undefined
@@ -71,23 +75,32 @@ export function span<T>(name: string, parent: TraceContext, call: (context: Trac
   ) as T
 }
 
-const NOTHING = new Uint8Array(0)
+/** Handles what a client has sent, as the first span of a trace. `call` gets the stanza to go on with. */
+export function traceFromHere(name: string, stanza: Stanza, call: (stanza: Stanza) => void): void {
+  if (!tracing) return call(stanza)
+  span(name, NO_TRACE, (context) => call(withTrace(stanza, encodeTrace(context))))
+}
 
-/** The context as an envelope carries it: empty when off, outside a trace, or not sampled. */
-export function encodeTrace(context: TraceContext): Uint8Array {
-  if (!tracing) return NOTHING
+/** Handles a stanza as one span more of its trace, if it belongs to one. `call` gets the stanza to go on with. */
+export function traceOn<T>(name: string, stanza: Stanza, fields: SpanFields, call: (stanza: Stanza) => T): T {
+  if (!tracing || stanza.trace === '') return call(stanza)
+  return span(name, decodeTrace(stanza.trace), (context) => call(withTrace(stanza, encodeTrace(context))), fields)
+}
+
+/** The context as a stanza carries it: '' when off, outside a trace, or not sampled. */
+export function encodeTrace(context: TraceContext): string {
+  if (!tracing) return ''
   const at = trace.getSpanContext(context)
-  if (!at || (at.traceFlags & TraceFlags.SAMPLED) === 0) return NOTHING
-  const bytes = new Uint8Array(TRACE_BYTES)
-  bytes.set(Buffer.from(at.traceId, 'hex'))
-  bytes.set(Buffer.from(at.spanId, 'hex'), 16)
-  return bytes
+  if (!at || (at.traceFlags & TraceFlags.SAMPLED) === 0) return ''
+  return Buffer.from(at.traceId + at.spanId, 'hex').toString('base64')
 }
 
 /** The other way. Whatever is not a context (another length, all zeros) gives NO_TRACE: a trace is worth no refusal. */
-export function decodeTrace(bytes: Uint8Array): TraceContext {
-  if (!tracing || bytes.length !== TRACE_BYTES) return NO_TRACE
-  const hex = Buffer.from(bytes.buffer, bytes.byteOffset, TRACE_BYTES).toString('hex')
+export function decodeTrace(text: string): TraceContext {
+  if (!tracing || text === '') return NO_TRACE
+  const bytes = Buffer.from(text, 'base64')
+  if (bytes.length !== TRACE_BYTES) return NO_TRACE
+  const hex = bytes.toString('hex')
   const at = { traceId: hex.slice(0, 32), spanId: hex.slice(32), traceFlags: TraceFlags.SAMPLED, isRemote: true }
   return isSpanContextValid(at) ? trace.setSpanContext(ROOT_CONTEXT, at) : NO_TRACE
 }

@@ -1,9 +1,12 @@
 import { existsSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Config, loadConfig } from '#core/config.ts'
 import { controlPath } from '#embedded/control.ts'
+import type { Running } from '#embedded/main.ts'
 import { freePorts } from '#test/support/ports.ts'
 import { Place } from './rookery.fixture.ts'
+import { welcome } from './run.ts'
 
 const STOPPED_WITHIN_MS = 5_000
 
@@ -85,6 +88,31 @@ test('without a file it says how to begin, and its ports are as the environment 
   expect(out).toContain('Register in any client: server localhost')
   expect(out).toContain('No configuration file was given: this machine only')
   expect(out).toMatch(new RegExp(`c2s +127.0.0.1 port ${port}\\n`))
+})
+
+describe('what it says to a newcomer', () => {
+  const { config } = loadConfig({ text: 'domains: [example.org, example.net]', env: {} })
+  const certificate = { selfSigned: false } as Running['certificate']
+  const edge = { listeners: [] } as unknown as Running['edge']
+  const said = (host: string, given: Config = config) =>
+    welcome({ config: given, source: 'file' }, { certificate, edge, http: [{ host, port: 5280 }] })
+
+  test.each([
+    ['::', 'example.org'],
+    ['0.0.0.0', 'example.org'],
+    ['127.0.0.1', '127.0.0.1'],
+    ['::1', '[::1]'],
+  ])('the page to open, when it listens on %s, used to be one that no browser opens: it is at %s', (host, place) => {
+    expect(said(host)).toContain(`Open     http://${place}:5280/ `)
+  })
+
+  test('which is localhost where that is the domain', () => {
+    expect(said('::', { ...config, domains: ['localhost'] })).toContain('http://localhost:5280/ ')
+  })
+
+  test('how to make an account is a command that is there', () => {
+    expect(said('::')).toContain('bin/rookery user add NAME@example.org')
+  })
 })
 
 /** A client's stream that has got its header. */

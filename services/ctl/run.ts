@@ -55,18 +55,20 @@ function untilTold(): Promise<NodeJS.Signals> {
 }
 
 /** What a newcomer needs: where to click, how to register, how to connect the client he has. */
-function welcome({ config, source }: Configured, running: Running): string {
-  const [domain] = config.domains
+export function welcome(
+  { config, source }: Pick<Configured, 'config' | 'source'>,
+  running: Pick<Running, 'certificate' | 'edge' | 'http'>,
+): string {
+  const domain = config.domains[0]!
   const lines = ['', `  Rookery ${VERSION} serves ${config.domains.join(', ')}`, '']
   const [http] = running.http
   if (http !== undefined) {
-    const host = http.host.includes(':') ? `[${http.host}]` : http.host === '0.0.0.0' ? 'localhost' : http.host
-    lines.push(`  Open     http://${host}:${http.port}/        how to connect, and a chat page to click on`)
+    lines.push(`  Open     http://${placeOf(http.host, domain)}:${http.port}/        how to connect, and a chat page to click on`)
   }
   lines.push(
     config.registration === 'open'
       ? `  Register in any client: server ${domain}, a name and a password of yours`
-      : `  Register rookery user add NAME@${domain}      (registration is ${config.registration})`,
+      : `  Register bin/rookery user add NAME@${domain}      (registration is ${config.registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
   if (running.certificate.selfSigned)
@@ -76,4 +78,10 @@ function welcome({ config, source }: Configured, running: Running): string {
     lines.push('  For others to connect, write a file (docs/configuration.md) and: make run CONFIG=rookery.yaml')
   }
   return `${lines.join('\n')}\n\n`
+}
+
+/** How a browser reaches a listener: an address that means all of this machine's is no place to go to. */
+function placeOf(host: string, domain: string): string {
+  if (host === '0.0.0.0' || host === '::') return domain
+  return host.includes(':') ? `[${host}]` : host
 }

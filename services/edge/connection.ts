@@ -1,4 +1,8 @@
 // What a stream needs of whatever carries its bytes: TCP, TLS or WebSocket. No XMPP in it.
+
+/** No connection is given more unsent bytes than this many times `limits.writeBufferBytes`. */
+export const UNSENT_FACTOR = 4
+
 export interface Connection {
   /** `stream`: one document, RFC 6120 §4. `frame`: one document a message, RFC 7395 §3.3. */
   readonly framing: 'stream' | 'frame'
@@ -11,10 +15,10 @@ export interface Connection {
   readonly canStartTls: boolean
   /**
    * One frame, or a piece of the stream: `head`, then `body`, then `tail`. Gathered with what else this turn has for
-   * the connection. `body` may be shared with other connections and is not changed.
+   * the connection, up to a bound (edge/gather.ts). `body` may be shared with other connections and is not changed.
    */
   write(head: string, body?: Uint8Array, tail?: string): void
-  /** Bytes accepted by `write` that the peer has not taken yet. */
+  /** Bytes that were offered to the socket and that it has not taken: the kernel's buffers are full. Nothing that is still gathered. */
   readonly unsentBytes: number
   /** Begins TLS on what was a plain connection; the bytes that follow are the client's hello. */
   startTls(): void

@@ -1,7 +1,11 @@
 // One write per connection and turn.
 //
 // What a turn has for a connection is gathered as strings and shared bytes, and becomes one buffer when the turn
-// ends: all connections that were written to are flushed together, from one microtask.
+// ends: all connections that were written to are flushed together, from one microtask. A connection for which much
+// is gathered is flushed before that: a turn may bring more than anyone should hold in memory.
+
+/** A connection does not gather more than this, and the piece that went beyond. */
+export const GATHERED_BYTES_MAX = 256 * 1024
 
 /** Flushes what was gathered. */
 export interface Flushable {

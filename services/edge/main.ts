@@ -3,10 +3,10 @@
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
 import { randomBytes } from 'node:crypto'
-import { openCaller } from '#core/call.ts'
+import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
-import { type Delivery, readStanza, writeStanza } from '#core/envelope.ts'
+import { type Delivery, decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import type { Log } from '#core/log.ts'
@@ -14,7 +14,7 @@ import type { AnyModule, ServerFacts } from '#core/module.ts'
 import { receiveMulticast } from '#core/multicast.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import { decodeCredentials, fakeCredentials } from '#core/scram-keys.ts'
-import { Reader, Writer } from '#core/wire.ts'
+import { traceOn } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, makeJid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
@@ -45,6 +45,8 @@ export interface Edge {
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
   readonly early: Map<string, Delivery[]>
   readonly streams: Set<ClientStream>
+  /** Those of them that have not taken what they were sent (edge/stream.ts), looked at once a second. */
+  readonly lagging: Set<ClientStream>
   /** Sessions whose streams are gone and whose owners are still to be told. */
   readonly leaving: Set<EdgeSession>
   /** The domain of ours that a stream header's `to` names, prepared; undefined where it is none. */
@@ -62,6 +64,8 @@ const CLOSED_PER_TURN = 500
 const LEAVING_MS_MAX = 5_000
 /** Deliveries to a session that is being bound; what comes on top is lost, as if it had come before the bind. */
 const EARLY_MAX = 1_000
+
+const SPAN_FIELDS = { role: 'edge' }
 
 export interface RunningEdge extends RunningRole {
   /** What it listens on, for the log and for people. */
@@ -119,6 +123,7 @@ export function openEdge(process: Process): OpenEdge {
   const timer = clock.setInterval(() => {
     sessions.set(edge.sessions.size)
     streams.set(edge.streams.size)
+    for (const stream of edge.lagging) stream.checkLag()
   }, 1_000)
   let closing = false
 
@@ -155,25 +160,22 @@ function makeEdge(process: Process): Edge {
   const { bus, config, ownership, clock, metrics } = process
   const log = process.log.child({ role: 'edge' })
   const caller = openCaller(bus, ownership)
+  const lanes = openLanes(bus, ownership, `edge${process.id}`, log)
   const { limits } = config
   const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', [
     'condition',
   ])
-  // Of this start: an account that does not exist has the same salt at every try, and another after a restart is no sign either way.
-  const secret = randomBytes(32)
   const scan = {
     depth: limits.depth,
     attributes: limits.attributes,
     elements: limits.elements,
     namespaceBytes: limits.namespaceBytes,
   }
-  const byName = new Map(config.domains.map((domain) => [domain, domain]))
-
-  const edge: Edge = {
+  return {
     id: process.id,
     clock,
     log,
-    lanes: openLanes(bus, ownership, `edge${process.id}`, log),
+    lanes,
     homes: new IqHomes(process.modules),
     modules: process.modules,
     server: process.server,
@@ -185,58 +187,76 @@ function makeEdge(process: Process): Edge {
     sessions: new Map(),
     early: new Map(),
     streams: new Set(),
+    lagging: new Set(),
     leaving: new Set(),
-    domainOf(to) {
-      const known = byName.get(to)
-      if (known !== undefined) return known
-      try {
-        return byName.get(prepareDomain(to))
-      } catch {
-        return undefined
-      }
-    },
-    saslServer: (domain, address) => ({
-      domain,
-      async credentials(localpart) {
-        const stored = await caller.ask('router', makeJid(localpart, domain).bare, 'account.credentials', {})
-        return stored === null ? undefined : decodeCredentials(stored)
-      },
-      fake: (localpart) => fakeCredentials(secret, `${localpart}@${domain}`, config.scram.iterations),
-      onFailure: ({ mechanism, condition, cause }) =>
-        log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
-    }),
-    async bind(account, session, resource) {
-      try {
-        const full = await caller.ask('router', account.bare, 'session.bind', { edge: process.id, session, resource })
-        log.info('session.bound', { jid: full })
-        return parseJid(full)
-      } catch (error) {
-        // Where the answer is what failed, it may be bound there all the same.
-        const signal = { kind: 'signal', account: account.bare, name: 'session.closed', fields: { session, resource } } as const
-        edge.lanes.send('router', account.bare, signal)
-        if (error instanceof StanzaError) return error
-        throw error
-      }
-    },
-    async askAsStranger(iq, address) {
-      const out = new Writer(512)
-      writeStanza(out, iq)
-      const answer = await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: out.take().toString('base64'), address })
-      return readStanza(new Reader(Buffer.from(answer, 'base64')))
-    },
+    domainOf: domainFinder(config.domains),
+    saslServer: saslServers(caller, config.scram.iterations, log),
+    bind: (account, session, resource) => bind({ caller, lanes, log, edge: process.id }, account, session, resource),
+    askAsStranger: async (iq, address) =>
+      decodeStanza(await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: encodeStanza(iq), address })),
     countFailure: (condition) => failures.labels(condition).inc(),
   }
-  return edge
+}
+
+function domainFinder(domains: readonly string[]): Edge['domainOf'] {
+  const byName = new Map(domains.map((domain) => [domain, domain]))
+  return (to) => {
+    const known = byName.get(to)
+    if (known !== undefined) return known
+    try {
+      return byName.get(prepareDomain(to))
+    } catch {
+      return undefined
+    }
+  }
+}
+
+function saslServers(caller: Caller, iterations: number, log: Log): Edge['saslServer'] {
+  // Of this start: an account that does not exist has the same salt at every try, and another after a restart is no sign either way.
+  const secret = randomBytes(32)
+  return (domain, address) => ({
+    domain,
+    async credentials(localpart) {
+      const stored = await caller.ask('router', makeJid(localpart, domain).bare, 'account.credentials', {})
+      return stored === null ? undefined : decodeCredentials(stored)
+    },
+    fake: (localpart) => fakeCredentials(secret, `${localpart}@${domain}`, iterations),
+    onFailure: ({ mechanism, condition, cause }) =>
+      log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
+  })
+}
+
+interface Binding {
+  readonly caller: Caller
+  readonly lanes: Lanes
+  readonly log: Log
+  readonly edge: string
+}
+
+async function bind({ caller, lanes, log, edge }: Binding, account: Jid, session: string, resource: string) {
+  try {
+    const full = await caller.ask('router', account.bare, 'session.bind', { edge, session, resource })
+    log.info('session.bound', { jid: full })
+    return parseJid(full)
+  } catch (error) {
+    // Where the answer is what failed, it may be bound there all the same.
+    const signal = { kind: 'signal', account: account.bare, name: 'session.closed', fields: { session, resource } } as const
+    lanes.send('router', account.bare, signal)
+    if (error instanceof StanzaError) return error
+    throw error
+  }
 }
 
 /** To the sockets, of whatever sessions it is for. */
 function deliver(edge: Edge, delivery: Delivery): void {
-  if (delivery.kind === 'order') {
-    const session = edge.sessions.get(delivery.session)
-    if (session !== undefined) session.receive(delivery)
-    else keep(edge, delivery.session, delivery)
-    return
-  }
+  if (delivery.kind === 'stanza')
+    return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => deliverStanza(edge, delivery))
+  const session = edge.sessions.get(delivery.session)
+  if (session !== undefined) session.receive(delivery)
+  else keep(edge, delivery.session, delivery)
+}
+
+function deliverStanza(edge: Edge, delivery: Delivery & { readonly kind: 'stanza' }): void {
   const { sessions, stanza, to } = delivery
   for (let i = 0; i < sessions.length; i++) {
     const session = edge.sessions.get(sessions[i]!)

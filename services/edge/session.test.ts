@@ -1,7 +1,10 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
+import { record, switchTracingOffBetweenTests } from '#core/trace.fixture.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
+import { UNSENT_FACTOR } from './connection.ts'
 import {
   bind,
   boundSessions,
@@ -20,6 +23,7 @@ import {
 import { type Edge, type OpenEdge, openEdge } from './main.ts'
 import type { EdgeSession } from './session.ts'
 
+switchTracingOffBetweenTests()
 const stops: (() => Promise<void>)[] = []
 afterEach(async () => {
   for (const stop of stops.splice(0).reverse()) await stop()
@@ -160,8 +164,8 @@ interface PuppetEdge {
   readonly process: ReturnType<typeof testProcess>
 }
 
-function startPuppets(config: Record<string, unknown> = {}): PuppetEdge {
-  const process = testProcess({ config })
+function startPuppets(options: ProcessOptions = {}): PuppetEdge {
+  const process = testProcess(options)
   const owners = new PuppetOwners(process)
   const open = openEdge(process)
   stops.push(() => {
@@ -209,7 +213,7 @@ describe('DESIGN: a session has unacked envelopes at one home at a time', () => 
       fc.infiniteStream(fc.integer({ min: 1, max: 200 })),
       fc.infiniteStream(fc.boolean()),
       async (kinds, inFlightPerSession, cuts, acks) => {
-        const puppets = startPuppets({ limits: { inFlightPerSession } })
+        const puppets = startPuppets({ config: { limits: { inFlightPerSession } } })
         const { owners, open } = puppets
         const romeo = await bound(puppets)
         const open_: Handed[] = []
@@ -247,7 +251,7 @@ describe('DESIGN: a session has unacked envelopes at one home at a time', () => 
 
 describe('back-pressure', () => {
   test('with as much unacked as a session may have it is not read from, until half of it is acked', async () => {
-    const puppets = startPuppets({ limits: { inFlightPerSession: 4 } })
+    const puppets = startPuppets({ config: { limits: { inFlightPerSession: 4 } } })
     const { owners } = puppets
     const romeo = await bound(puppets)
     for (let n = 1; n <= 10; n++) romeo.send(message('juliet@example.org', `m${n}`))
@@ -267,7 +271,7 @@ describe('back-pressure', () => {
   })
 
   test('a client that sends far ahead is not read from while there is something left of what it sent', async () => {
-    const puppets = startPuppets({ limits: { inFlightPerSession: 2 } })
+    const puppets = startPuppets({ config: { limits: { inFlightPerSession: 2 } } })
     const { owners } = puppets
     owners.onEnvelope = ({ done }) => done()
     const romeo = await bound(puppets)
@@ -313,7 +317,7 @@ describe('back-pressure', () => {
     const romeo = await bound(puppets)
     const [session] = edge.sessions.keys()
     const target = { edge: process.id, session: session! }
-    romeo.unsentBytes = process.config.limits.writeBufferBytes
+    romeo.unsentBytes = process.config.limits.writeBufferBytes * UNSENT_FACTOR
     owners.multicast.deliver(target, stanza('message', parseJid('juliet@example.org'), {}))
     await settled()
     expect(romeo.destroyed).toBe(false)
@@ -324,6 +328,85 @@ describe('back-pressure', () => {
     expect([romeo.destroyed, edge.sessions.size, edge.streams.size]).toEqual([true, 0, 0])
     expect(owners.summary()).toEqual(['router signal session.closed'])
     expect(process.log.lines.map(({ event }) => event)).toContain('stream.slow_reader')
+  })
+})
+
+describe('a client that lags', () => {
+  async function lagging() {
+    const clock = manualClock()
+    const puppets = startPuppets({ clock })
+    const romeo = await bound(puppets)
+    const { edge, owners, process } = puppets
+    const [session] = edge.sessions.keys()
+    romeo.unsentBytes = process.config.limits.writeBufferBytes + 1000
+    owners.multicast.deliver({ edge: process.id, session: session! }, stanza('message', parseJid('juliet@example.org'), {}))
+    await settled()
+    return { clock, romeo, edge }
+  }
+
+  test('is spared while what waits for it becomes less', async () => {
+    const { clock, romeo, edge } = await lagging()
+    expect(edge.lagging.size).toBe(1)
+    for (let n = 0; n < 10; n++) {
+      clock.advance(25_000)
+      romeo.unsentBytes -= 10
+    }
+    expect(romeo.destroyed).toBe(false)
+    romeo.unsentBytes -= 10_000
+    clock.advance(1_000)
+    expect(edge.lagging.size).toBe(0)
+    clock.advance(100_000)
+    expect(romeo.destroyed).toBe(false)
+  })
+
+  test('is cut off when it has taken nothing for long', async () => {
+    const { clock, romeo, edge } = await lagging()
+    clock.advance(30_000)
+    expect(romeo.destroyed).toBe(false)
+    clock.advance(1_000)
+    expect([romeo.destroyed, edge.lagging.size, edge.sessions.size]).toEqual([true, 0, 0])
+  })
+})
+
+describe('tracing', () => {
+  test('a message used to be in no trace: it is one from the edge of its sender to that of its recipient', async () => {
+    const { logIn } = await start()
+    const romeo = await logIn('romeo@example.org/garden')
+    const juliet = await logIn('juliet@example.org/balcony')
+    const spans = record()
+    romeo.send(message('juliet@example.org/balcony', 'secret'))
+    await juliet.until('secret')
+    await settled()
+    expect(spans.map(({ name, fields }) => [name, fields])).toEqual([
+      ['stanza.received', {}],
+      ['stanza.outbound', { role: 'router' }],
+      ['stanza.inbound', { role: 'router' }],
+      ['stanza.delivered', { role: 'edge' }],
+    ])
+    expect(spans.map(({ parent }) => parent)).toEqual([undefined, ...spans.slice(0, -1).map(({ context }) => context.spanId)])
+    expect(new Set(spans.map(({ context }) => context.traceId)).size).toBe(1)
+    expect(spans.every(({ ended }) => ended)).toBe(true)
+  })
+
+  test('the answer to an iq belongs to the trace of its question', async () => {
+    const { logIn } = await start()
+    const romeo = await logIn('romeo@example.org/garden')
+    const spans = record()
+    romeo.send("<iq type='get' id='1'><query xmlns='jabber:iq:roster'/></iq>")
+    await romeo.until('</iq>')
+    await settled()
+    expect(spans.map(({ name }) => name)).toEqual(['stanza.received', 'stanza.outbound', 'iq.handled', 'stanza.delivered'])
+    expect(new Set(spans.map(({ context }) => context.traceId)).size).toBe(1)
+  })
+
+  test('switched off, nothing is carried', async () => {
+    const puppets = startPuppets()
+    const romeo = await bound(puppets)
+    romeo.send(message('juliet@example.org', 'm1'))
+    await settled()
+    expect(puppets.owners.handed.map(({ envelope }) => (envelope.kind === 'stanza' ? envelope.stanza.trace : 'none'))).toEqual([
+      '',
+    ])
   })
 })
 

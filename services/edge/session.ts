@@ -6,6 +6,7 @@
 import { errorOf } from '#core/answer.ts'
 import type { Delivery, Origin, ToMode } from '#core/envelope.ts'
 import type { RoleName } from '#core/ownership.ts'
+import { traceFromHere } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_SESSION } from '#xmpp/ns.ts'
@@ -58,7 +59,7 @@ export class EdgeSession {
     const stanza = this.#stanzaOf(element)
     if (stanza === undefined) return
     if (stanza.child === LEGACY_SESSION && isForServer(stanza)) return this.#answerLegacySession(stanza)
-    this.#submit(stanza, this.#homeFor(stanza))
+    traceFromHere('stanza.received', stanza, (stanza) => this.#submit(stanza, this.#homeFor(stanza)))
   }
 
   /** RFC 6120 §8.1.2.1: absent, or the JID of this very session, or its bare JID. */
@@ -134,6 +135,7 @@ export class EdgeSession {
         stanza.lang,
         stanza.child,
         Buffer.from(stanza.payload),
+        stanza.trace,
       )
       this.#heldFor = home
       this.#pause()
@@ -160,7 +162,7 @@ export class EdgeSession {
     this.#edge.lanes.send(
       home,
       this.jid.bare,
-      { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, trace: '', stanza },
+      { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, stanza },
       this.#acked,
     )
   }

@@ -5,6 +5,10 @@
 //
 // Bytes come in through `data`, elements from the scanner; what goes out is written to the connection. While a login
 // or a bind waits for an answer the scanner is paused, so that no state sees what the next one should.
+//
+// A client lags when the kernel's buffers are full and more than `limits.writeBufferBytes` wait behind them. A burst does
+// that to any client: it has had no turn to read. So one that lags is cut off only when what waits has not become less
+// for LAG_S_MAX, or is UNSENT_FACTOR times as much: that is the most one client may cost.
 
 import { errorOf } from '#core/answer.ts'
 import type { Timer } from '#core/clock.ts'
@@ -16,7 +20,7 @@ import { NS_BIND, NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
 import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf } from '#xmpp/stanza.ts'
 import { escapeText, serialise } from '#xmpp/xml.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
+import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import type { Edge } from './main.ts'
@@ -52,6 +56,9 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   #tries = 0
   #pauses = 0
   #loginTimer: Timer | undefined
+  /** Seconds of lagging without any progress, and what was unsent at the last of them. */
+  #lagS = 0
+  #lagBytes = 0
 
   constructor(edge: Edge, connection: Connection) {
     this.#edge = edge
@@ -315,12 +322,31 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     const connection = this.#connection
     if (payload.length === 0) connection.write(`${tag}/>`)
     else connection.write(`${tag}>`, payload, CLOSING[name])
-    if (connection.unsentBytes > this.#edge.limits.writeBufferBytes) {
-      this.#edge.log.warn('stream.slow_reader', { jid: this.#session?.jid.full, unsentBytes: connection.unsentBytes })
-      this.#edge.countFailure('resource-constraint')
-      this.#finish() // it does not read what it is sent, so it would not read the reason either
-      connection.destroy()
-    }
+    const { unsentBytes } = connection
+    const { writeBufferBytes } = this.#edge.limits
+    if (unsentBytes <= writeBufferBytes) return
+    if (unsentBytes > writeBufferBytes * UNSENT_FACTOR) this.#cutOff(unsentBytes)
+    else this.#edge.lagging.add(this)
+  }
+
+  /** Once a second while it lags. */
+  checkLag(): void {
+    const { unsentBytes } = this.#connection
+    const before = this.#lagBytes
+    this.#lagBytes = unsentBytes
+    if (unsentBytes <= this.#edge.limits.writeBufferBytes) {
+      this.#lagS = 0
+      this.#lagBytes = 0
+      this.#edge.lagging.delete(this)
+    } else if (unsentBytes < before) this.#lagS = 0
+    else if (++this.#lagS > LAG_S_MAX) this.#cutOff(unsentBytes)
+  }
+
+  #cutOff(unsentBytes: number): void {
+    this.#edge.log.warn('stream.slow_reader', { jid: this.#session?.jid.full, unsentBytes })
+    this.#edge.countFailure('resource-constraint')
+    this.#finish() // it does not read what it is sent, so it would not read the reason either
+    this.#connection.destroy()
   }
 
   #sendHeader(to: string): void {
@@ -381,9 +407,12 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       this.#session.closed()
     }
     this.#edge.streams.delete(this)
+    this.#edge.lagging.delete(this)
   }
 }
 
+/** A socket tells of progress by whole batches of what was written, which a slow network takes a while for. */
+const LAG_S_MAX = 30
 /** RFC 6120 §4.7.5: leading zeros are ignored, and 0.9 is what there was before. */
 const VERSION = /^0*[1-9][0-9]*\.[0-9]+$/
 /** RFC 5646 §4.4.1 asks for room for 35; what is longer would be repeated on every stanza, and is left out. */

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
 import { type CertificatePair, ensureCertificate } from './certificate.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
+import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import {
   bind,
   eventually,
@@ -273,6 +273,35 @@ describe('one write a turn', () => {
     expect(client.chunks - chunks).toBe(1)
   })
 
+  test.each(['TCP', 'TLS'])('over %s a burst used to cut off a client that reads', async (how) => {
+    const server = await start({
+      config: { c2s: { tlsPort: 0, allowPlainOnLoopback: true }, limits: { writeBufferBytes: 512 * 1024 } },
+    })
+    await makeAccount(server.process, 'romeo@example.org')
+    const client = how === 'TCP' ? server.connect() : server.connectTls()
+    await client.logIn('romeo', 'garden')
+    const [session] = server.edge.sessions.values()
+    const big = stanza('message', parseJid('juliet@example.org'), { id: 'x'.repeat(100_000) })
+    for (let burst = 0; burst < 20; burst++) {
+      for (let n = 0; n < 15; n++) session!.deliver(big, 'kept') // in one turn, three times what may be unsent for long
+      await eventually(() => server.connections[0]!.unsentBytes === 0, 'the burst to be taken')
+    }
+    await eventually(() => client.text.length >= 300 * 100_000, 'all of it to come')
+    expect(client.closed).toBe(false)
+  })
+
+  test('what one turn has is not gathered without a bound', async () => {
+    const server = await start()
+    await makeAccount(server.process, 'romeo@example.org')
+    const client = server.connect()
+    await client.logIn('romeo', 'garden')
+    const [connection] = server.connections
+    client.socket.pause()
+    const body = Buffer.alloc(100_000, 'x')
+    for (let n = 0; n < 100; n++) connection!.write('<message>', body, '</message>')
+    expect(connection!.unsentBytes).toBeGreaterThan(1_000_000) // offered to the socket in this very turn
+  })
+
   test('a client that does not read is cut off at its bound, and only then', async () => {
     const server = await start({
       config: { c2s: { tlsPort: 'off', allowPlainOnLoopback: true }, limits: { writeBufferBytes: 512 * 1024 } },
@@ -293,7 +322,7 @@ describe('one write a turn', () => {
     }
     expect(written).toBeGreaterThan(5)
     expect(written).toBeLessThan(1000)
-    expect(most).toBeLessThan(512 * 1024 + 200_000)
+    expect(most).toBeLessThan(512 * 1024 * UNSENT_FACTOR + 200_000)
     expect(process.log.lines.map(({ event }) => event)).toContain('stream.slow_reader')
     client.socket.resume()
     await eventually(() => client.closed, 'the connection to close')

@@ -6,7 +6,7 @@ import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
 import { type CertificatePair, chooseAlpn, tlsContextOptions } from './certificate.ts'
 import { type Connection, type ConnectionEvents, isLoopback, type OnConnection } from './connection.ts'
-import { type Flushable, flushAtTurnEnd, join } from './gather.ts'
+import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
 import type { Listener } from './main.ts'
 
 /** A peer that does not close its side of a closed stream is cut off after this. */
@@ -147,7 +147,7 @@ class TcpConnection implements Connection, Flushable {
   }
 
   get unsentBytes(): number {
-    return this.#socket.writableLength + this.#gatheredBytes
+    return this.#socket.writableLength
   }
 
   write(head: string, body?: Uint8Array, tail?: string): void {
@@ -155,9 +155,11 @@ class TcpConnection implements Connection, Flushable {
     if (this.#pieces.length === 0) flushAtTurnEnd(this)
     this.#pieces.push(head)
     this.#gatheredBytes += head.length
-    if (body === undefined) return
-    this.#pieces.push(body, tail!)
-    this.#gatheredBytes += body.length
+    if (body !== undefined) {
+      this.#pieces.push(body, tail!)
+      this.#gatheredBytes += body.length
+    }
+    if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()
   }
 
   flush(): void {

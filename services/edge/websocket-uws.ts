@@ -1,23 +1,21 @@
 // The WebSocket driver on uWebSockets.js: one write per socket and turn by cork, frames read without a copy.
 
-import type { HttpResponse, us_listen_socket, WebSocket } from 'uWebSockets.js'
+import type { HttpResponse, TemplatedApp, us_listen_socket, WebSocket } from 'uWebSockets.js'
 import net from 'node:net'
 import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
-import { type Flushable, flushAtTurnEnd, join } from './gather.ts'
 import type { Listener } from './main.ts'
 import {
-  CLOSE,
+  FrameConnection,
   IDLE_TIMEOUT_S,
   offersXmpp,
   REFUSED,
   SUBPROTOCOL,
-  TEXT_ONLY,
-  type UwsLibrary,
   type WebSocketClient,
   type WebSocketOptions,
-} from './websocket.ts'
+} from './websocket-driver.ts'
+
+export type UwsLibrary = typeof import('uWebSockets.js')
 
 /** Frames that wait while a stream is paused. A client that sends on regardless is cut off: TCP cannot be told to wait here. */
 const WAITING_BYTES_MAX = 1024 * 1024
@@ -33,47 +31,9 @@ interface UserData {
 }
 
 export async function listenUws(library: UwsLibrary, options: WebSocketOptions, log: Log): Promise<Listener> {
-  const { host, port, path, tls, clientOf, onConnection } = options
+  const { host, port, tls } = options
   const app = tls === undefined ? library.App() : library.SSLApp({ cert_file_name: tls.files.cert, key_file_name: tls.files.key })
-  let open = 0
-
-  app.ws<UserData>(path, {
-    maxPayloadLength: options.frameBytesMax,
-    maxBackpressure: options.unsentBytesMax * 2,
-    closeOnBackpressureLimit: true, // never reached: the stream ends before; else frames would be lost without a word
-    idleTimeout: IDLE_TIMEOUT_S,
-    sendPingsAutomatically: true,
-    compression: library.DISABLED,
-    upgrade(response, request, context) {
-      if (!offersXmpp(request.getHeader('sec-websocket-protocol'))) return refuse(response, REFUSED.subprotocol)
-      const client = clientOf(shortAddress(response.getRemoteAddress()), (name) => request.getHeader(name))
-      response.upgrade<UserData>(
-        { client, connection: undefined },
-        request.getHeader('sec-websocket-key'),
-        SUBPROTOCOL,
-        request.getHeader('sec-websocket-extensions'),
-        context,
-      )
-    },
-    open(socket) {
-      open++
-      const data = socket.getUserData()
-      const connection = new UwsConnection(socket, data.client, log)
-      data.connection = connection
-      connection.events = onConnection(connection)
-    },
-    message(socket, message, isBinary) {
-      const connection = socket.getUserData().connection!
-      if (isBinary) connection.refuseBinary()
-      else connection.received(new Uint8Array(message))
-    },
-    close(socket) {
-      open--
-      socket.getUserData().connection!.gone()
-    },
-  })
-  app.any('/*', (response, request) => refuse(response, request.getUrl() === path ? REFUSED.upgrade : REFUSED.path))
-
+  const clients = serve(library, app, options, log)
   const free = await freePort(host, port)
   const token = await new Promise<us_listen_socket>((resolve, reject) => {
     app.listen(host, free, (token) => {
@@ -96,10 +56,54 @@ export async function listenUws(library: UwsLibrary, options: WebSocketOptions, 
     driver: 'uWebSockets.js',
     async close() {
       library.us_listen_socket_close(token)
-      if (open > 0) await new Promise((resolve) => setTimeout(resolve, CLOSE_GRACE_MS))
+      if (clients.size > 0) await new Promise((resolve) => setTimeout(resolve, CLOSE_GRACE_MS))
       app.close()
     },
   }
+}
+
+/** Returns those that are connected, kept up to date. */
+function serve(library: UwsLibrary, app: TemplatedApp, options: WebSocketOptions, log: Log): ReadonlySet<UwsConnection> {
+  const { path, clientOf, onConnection } = options
+  const clients = new Set<UwsConnection>()
+  app.ws<UserData>(path, {
+    maxPayloadLength: options.frameBytesMax,
+    maxBackpressure: options.unsentBytesMax * 2,
+    closeOnBackpressureLimit: true, // never reached: the stream ends before; else frames would be lost without a word
+    idleTimeout: IDLE_TIMEOUT_S,
+    sendPingsAutomatically: true,
+    compression: library.DISABLED,
+    upgrade(response, request, context) {
+      if (!offersXmpp(request.getHeader('sec-websocket-protocol'))) return refuse(response, REFUSED.subprotocol)
+      const client = clientOf(shortAddress(response.getRemoteAddress()), (name) => request.getHeader(name))
+      response.upgrade<UserData>(
+        { client, connection: undefined },
+        request.getHeader('sec-websocket-key'),
+        SUBPROTOCOL,
+        request.getHeader('sec-websocket-extensions'),
+        context,
+      )
+    },
+    open(socket) {
+      const data = socket.getUserData()
+      const connection = new UwsConnection(socket, data.client, log)
+      data.connection = connection
+      clients.add(connection)
+      connection.events = onConnection(connection)
+    },
+    message(socket, message, isBinary) {
+      const connection = socket.getUserData().connection!
+      if (isBinary) connection.refuseBinary()
+      else connection.received(new Uint8Array(message))
+    },
+    close(socket) {
+      const connection = socket.getUserData().connection!
+      clients.delete(connection)
+      connection.closed()
+    },
+  })
+  app.any('/*', (response, request) => refuse(response, request.getUrl() === path ? REFUSED.upgrade : REFUSED.path))
+  return clients
 }
 
 function refuse(response: HttpResponse, [status, text]: readonly [string, string]): void {
@@ -130,70 +134,38 @@ export function shortAddress(bytes: ArrayBuffer): string {
   return new URL(`http://[${groups}]`).hostname.slice(1, -1)
 }
 
-class UwsConnection implements Connection, Flushable {
-  readonly framing = 'frame'
-  readonly address: string
-  readonly loopback: boolean
-  readonly encrypted: boolean
-  readonly canStartTls = false
-  events!: ConnectionEvents
+class UwsConnection extends FrameConnection {
   readonly #socket: WebSocket<UserData>
-  readonly #log: Log
-  #frames: (string | Uint8Array)[] = []
-  #gatheredBytes = 0
   #paused = false
   #waiting: Uint8Array[] = []
   #waitingBytes = 0
-  /** From here on the socket throws at every touch. */
-  #gone = false
 
   constructor(socket: WebSocket<UserData>, client: WebSocketClient, log: Log) {
+    super(client, log)
     this.#socket = socket
-    this.#log = log
-    this.address = client.address
-    this.loopback = client.loopback
-    this.encrypted = client.encrypted
   }
 
   received(frame: Uint8Array): void {
     if (!this.#paused) return this.events.data(frame)
     this.#waitingBytes += frame.length + FRAME_COST_BYTES
     if (this.#waitingBytes > WAITING_BYTES_MAX) {
-      this.#log.warn('websocket.flooded', { address: this.address })
+      this.log.warn('websocket.flooded', { address: this.address })
       return this.destroy()
     }
     this.#waiting.push(Buffer.from(frame))
   }
 
-  refuseBinary(): void {
-    if (!this.#gone) this.#socket.end(CLOSE.unsupportedData, TEXT_ONLY)
-  }
-
-  gone(): void {
-    if (this.#gone) return
-    this.#gone = true
-    this.#frames = []
+  /** The socket throws at every touch from here on. */
+  closed(): void {
     this.#waiting = []
-    this.events.closed()
+    this.leave()
   }
 
-  get unsentBytes(): number {
-    return this.#gone ? 0 : this.#socket.getBufferedAmount() + this.#gatheredBytes
+  override get unsentBytes(): number {
+    return this.gone ? 0 : this.#socket.getBufferedAmount()
   }
 
-  write(head: string, body?: Uint8Array, tail?: string): void {
-    if (this.#gone) return
-    if (this.#frames.length === 0) flushAtTurnEnd(this)
-    const frame = body === undefined ? head : join([head, body, tail!])
-    this.#frames.push(frame)
-    this.#gatheredBytes += frame.length
-  }
-
-  flush(): void {
-    const frames = this.#frames
-    if (this.#gone || frames.length === 0) return
-    this.#frames = []
-    this.#gatheredBytes = 0
+  protected override send(frames: readonly (string | Buffer)[]): void {
     const socket = this.#socket
     if (frames.length === 1) {
       socket.send(frames[0]!, false)
@@ -204,20 +176,15 @@ class UwsConnection implements Connection, Flushable {
     })
   }
 
-  broke(error: unknown): void {
-    this.#log.error('connection.broke', { address: this.address, error })
-    this.destroy()
+  protected override close(code: number, reason?: string): void {
+    this.#socket.end(code, reason)
   }
 
-  startTls(): void {
-    throw new Error('a WebSocket has no STARTTLS')
-  }
-
-  pause(): void {
+  override pause(): void {
     this.#paused = true
   }
 
-  resume(): void {
+  override resume(): void {
     this.#paused = false
     let taken = 0
     while (!this.#paused && taken < this.#waiting.length) {
@@ -228,12 +195,7 @@ class UwsConnection implements Connection, Flushable {
     this.#waiting = this.#waiting.slice(taken)
   }
 
-  end(): void {
-    this.flush()
-    if (!this.#gone) this.#socket.end(CLOSE.normal)
-  }
-
-  destroy(): void {
-    if (!this.#gone) this.#socket.close()
+  override destroy(): void {
+    if (!this.gone) this.#socket.close()
   }
 }

@@ -6,20 +6,17 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { listenError } from '#core/listen-error.ts'
 import type { Log } from '#core/log.ts'
 import { tlsContextOptions } from './certificate.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
-import { type Flushable, flushAtTurnEnd, join } from './gather.ts'
 import type { Listener } from './main.ts'
 import {
-  CLOSE,
   CLOSE_TIMEOUT_MS,
+  FrameConnection,
   offersXmpp,
   PING_INTERVAL_S,
   REFUSED,
   SUBPROTOCOL,
-  TEXT_ONLY,
   type WebSocketClient,
   type WebSocketOptions,
-} from './websocket.ts'
+} from './websocket-driver.ts'
 
 export async function listenWs(options: WebSocketOptions, log: Log): Promise<Listener> {
   const { host, port, path, tls, clientOf, onConnection } = options
@@ -85,30 +82,17 @@ function refuseUpgrade(socket: Socket, [status, text]: readonly [string, string]
   )
 }
 
-class WsConnection implements Connection, Flushable {
-  readonly framing = 'frame'
-  readonly address: string
-  readonly loopback: boolean
-  readonly encrypted: boolean
-  readonly canStartTls = false
-  events!: ConnectionEvents
+class WsConnection extends FrameConnection {
   readonly #webSocket: WebSocket
   readonly #socket: Socket
-  readonly #log: Log
-  #frames: (string | Buffer)[] = []
-  #gatheredBytes = 0
-  #gone = false
   #lingering: NodeJS.Timeout | undefined
   /** Cleared by a pong: two pings without one, and the peer is dead. */
   #unanswered = 0
 
   constructor(webSocket: WebSocket, socket: Socket, client: WebSocketClient, log: Log) {
+    super(client, log)
     this.#webSocket = webSocket
     this.#socket = socket
-    this.#log = log
-    this.address = client.address
-    this.loopback = client.loopback
-    this.encrypted = client.encrypted
     socket.setNoDelay(true)
     const pings = setInterval(() => {
       if (++this.#unanswered > 2) return this.destroy()
@@ -118,7 +102,7 @@ class WsConnection implements Connection, Flushable {
       this.#unanswered = 0
     })
     webSocket.on('message', (data, isBinary) => {
-      if (isBinary) this.#close(CLOSE.unsupportedData, TEXT_ONLY)
+      if (isBinary) this.refuseBinary()
       else this.events.data(data as Buffer)
     })
     webSocket.on('error', (error) => {
@@ -128,19 +112,12 @@ class WsConnection implements Connection, Flushable {
     webSocket.on('close', () => {
       clearInterval(pings)
       clearTimeout(this.#lingering)
-      this.#leave()
+      this.leave()
     })
   }
 
-  #leave(): void {
-    if (this.#gone) return
-    this.#gone = true
-    this.#frames = []
-    this.events.closed()
-  }
-
-  /** RFC 6455 §7.1.2. A peer that does not answer the close is cut off. */
-  #close(code: number, reason = ''): void {
+  /** A peer that does not answer the close is cut off. */
+  protected override close(code: number, reason = ''): void {
     this.#webSocket.close(code, reason)
     this.#linger()
   }
@@ -148,54 +125,28 @@ class WsConnection implements Connection, Flushable {
   #linger(): void {
     this.#webSocket.resume() // else the answer is not seen
     this.#lingering ??= setTimeout(() => this.destroy(), CLOSE_TIMEOUT_MS)
-    this.#leave()
+    this.leave()
   }
 
-  get unsentBytes(): number {
-    return this.#webSocket.bufferedAmount + this.#gatheredBytes
+  override get unsentBytes(): number {
+    return this.#webSocket.bufferedAmount
   }
 
-  write(head: string, body?: Uint8Array, tail?: string): void {
-    if (this.#gone) return
-    if (this.#frames.length === 0) flushAtTurnEnd(this)
-    const frame = body === undefined ? head : join([head, body, tail!])
-    this.#frames.push(frame)
-    this.#gatheredBytes += frame.length
-  }
-
-  flush(): void {
-    if (this.#gone || this.#frames.length === 0) return
-    const frames = this.#frames
-    this.#frames = []
-    this.#gatheredBytes = 0
+  protected override send(frames: readonly (string | Buffer)[]): void {
     this.#socket.cork()
     for (const frame of frames) this.#webSocket.send(frame, TEXT)
     this.#socket.uncork()
   }
 
-  broke(error: unknown): void {
-    this.#log.error('connection.broke', { address: this.address, error })
-    this.destroy()
-  }
-
-  startTls(): void {
-    throw new Error('a WebSocket has no STARTTLS')
-  }
-
-  pause(): void {
+  override pause(): void {
     this.#webSocket.pause()
   }
 
-  resume(): void {
+  override resume(): void {
     this.#webSocket.resume()
   }
 
-  end(): void {
-    this.flush()
-    if (!this.#gone) this.#close(CLOSE.normal)
-  }
-
-  destroy(): void {
+  override destroy(): void {
     this.#webSocket.terminate()
   }
 }

@@ -11,7 +11,7 @@ import { silentLog } from '#core/log.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
 import { ensureCertificate } from './certificate.ts'
-import type { Connection, ConnectionEvents } from './connection.ts'
+import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import {
   bind,
   boundSessions,
@@ -460,6 +460,21 @@ describe(`${driver}: back-pressure`, () => {
     }
   })
 
+  test('a burst used to cut off a client that reads', async () => {
+    const { logIn, edge, connections } = await start({
+      config: { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 }, limits: { writeBufferBytes: 512 * 1024 } },
+    })
+    const romeo = await logIn('romeo', 'garden')
+    const [session] = edge.sessions.values()
+    const big = stanza('message', parseJid('juliet@example.org'), { id: 'x'.repeat(100_000) })
+    for (let burst = 0; burst < 20; burst++) {
+      for (let n = 0; n < 15; n++) session!.deliver(big, 'kept')
+      await eventually(() => connections[0]!.unsentBytes === 0, 'the burst to be taken')
+    }
+    await eventually(() => romeo.frames.length >= 300, 'all of it to come')
+    expect([romeo.closed, edge.sessions.size]).toEqual([undefined, 1])
+  })
+
   test('a client that does not read is cut off at its bound', async () => {
     const { logIn, edge, process, connections } = await start({
       config: { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 }, limits: { writeBufferBytes: 512 * 1024 } },
@@ -475,7 +490,7 @@ describe(`${driver}: back-pressure`, () => {
       await settled(1)
     }
     expect(edge.sessions.size).toBe(0)
-    expect(most).toBeLessThan(512 * 1024 + 200_000)
+    expect(most).toBeLessThan(512 * 1024 * UNSENT_FACTOR + 200_000)
     expect(process.log.lines.map(({ event }) => event)).toContain('stream.slow_reader')
   })
 })

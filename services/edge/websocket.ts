@@ -3,63 +3,16 @@
 // uWebSockets.js is a native library that needs glibc 2.38 (Debian 13, Ubuntu 24.04) on Linux; everywhere else `ws`
 // takes over and the log says so. Both get the same checks: the path, the subprotocol `xmpp`, and the size of a frame.
 
-import type { TemplatedApp } from 'uWebSockets.js'
 import { createRequire } from 'node:module'
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Config } from '#core/config.ts'
 import type { Log } from '#core/log.ts'
 import type { CertificatePair } from './certificate.ts'
-import { isLoopback, type OnConnection } from './connection.ts'
+import { isLoopback, type OnConnection, UNSENT_FACTOR } from './connection.ts'
 import type { Listener } from './main.ts'
-import { listenUws } from './websocket-uws.ts'
+import type { WebSocketOptions } from './websocket-driver.ts'
+import { listenUws, type UwsLibrary } from './websocket-uws.ts'
 import { listenWs } from './websocket-ws.ts'
-
-export type UwsLibrary = typeof import('uWebSockets.js')
-export type UwsApp = TemplatedApp
-
-/** What both drivers are given. */
-export interface WebSocketOptions {
-  readonly host: string
-  readonly port: number
-  readonly path: string
-  readonly tls: CertificatePair | undefined
-  /** Who is at the other end, from the address of the connection and the headers of its request. */
-  clientOf(peer: string, header: (name: string) => string): WebSocketClient
-  readonly frameBytesMax: number
-  /** Unsent bytes of one connection before its stream ends: the driver's own buffer must hold as much. */
-  readonly unsentBytesMax: number
-  readonly onConnection: OnConnection
-}
-
-export interface WebSocketClient {
-  readonly address: string
-  readonly loopback: boolean
-  readonly encrypted: boolean
-}
-
-/** RFC 7395 §3.1. */
-export const SUBPROTOCOL = 'xmpp'
-/** Pings keep proxies from closing idle connections, and tell a dead peer from a silent one. */
-export const PING_INTERVAL_S = 30
-export const IDLE_TIMEOUT_S = 120
-/** RFC 6455 §7.4.1. */
-export const CLOSE = { normal: 1000, unsupportedData: 1003 } as const
-/** RFC 7395 §3.3: text, and nothing else. */
-export const TEXT_ONLY = 'XMPP is text (RFC 7395)'
-/** A client that does not answer a close is cut off after this. */
-export const CLOSE_TIMEOUT_MS = 5_000
-
-/** What a request that cannot be upgraded is answered with. */
-export const REFUSED = {
-  path: ['404 Not Found', 'there is nothing here\n'],
-  upgrade: ['426 Upgrade Required', 'this port speaks XMPP over WebSocket (RFC 7395)\n'],
-  subprotocol: ['400 Bad Request', 'the subprotocol xmpp is spoken here (RFC 7395)\n'],
-} as const
-
-/** RFC 6455 §4.1: the client's list of subprotocols. */
-export function offersXmpp(protocols: string): boolean {
-  return protocols.split(',').some((protocol) => protocol.trim() === SUBPROTOCOL)
-}
 
 export async function listenWebSocket(
   config: Config,
@@ -77,7 +30,7 @@ export async function listenWebSocket(
     tls: tls ? certificate : undefined,
     clientOf: clientFinder(trustOf(config.trustedProxies), tls),
     frameBytesMax: config.limits.stanzaBytes + 1024,
-    unsentBytesMax: config.limits.writeBufferBytes,
+    unsentBytesMax: config.limits.writeBufferBytes * UNSENT_FACTOR,
     onConnection,
   }
   const library = loadUws(log)

@@ -71,7 +71,7 @@ function passwordOf({ password }: Fields): { password: string } {
 /** Tells how many there were. Each account is read and let go: the owners cache what is used, a list is none of that. */
 async function* list(process: Process, asked: unknown): AsyncGenerator<string, number> {
   const domains = asked === undefined ? process.config.domains : [domainOf(process, asked)]
-  const store = new Store(process.table, new Commit(process.table, process.clock, process.log))
+  const store = new Store(process.table, new Commit(process.table, process.clock, process.log), process.journals)
   const accounts = new Accounts(process.table, store, process.clock, process.config.scram.iterations)
   let count = 0
   for (const domain of domains) {

@@ -108,9 +108,29 @@ test('RFC 6121 §2.5.2 each of many contacts has lost an account that was remove
   })
 })
 
+/** Keeps a journal, and nothing in it. */
+const diary = defineModule({
+  name: 'diary',
+  home: 'router',
+  xeps: [],
+  journals: ['diary'],
+  setup: (app) => void app.journal('diary'),
+})
+
+test('what a module had kept while it was enabled used to wait for the next owner of the name', async () => {
+  const here = config()
+  const romeo = 'romeo@localhost'
+  await command(here, { call: 'account.create', account: romeo, fields: { password: 'x' } })
+  await withTable(here, (table) => table.put({ pk: `j#diary#${romeo}`, sk: '1', version: 'v', value: json('a secret') }))
+  const disabled = { ...here, modules: { ...here.modules, diary: { enabled: false } } }
+  await command(disabled, { call: 'account.remove', account: romeo }, [...presenceModules, diary])
+  await withTable(here, async (table) => {
+    for await (const row of table.query(`j#diary#${romeo}`)) throw new Error(`left behind: ${row.sk}`)
+  })
+})
+
 test('a removal takes the journals of every module with it, and leaves those of others', async () => {
   const here = config()
-  const diary = defineModule({ name: 'diary', home: 'router', xeps: [], setup: (app) => void app.journal('diary') })
   for (const name of ['romeo', 'juliet'])
     await command(here, { call: 'account.create', account: `${name}@localhost`, fields: { password: 'x' } })
   await withTable(here, async (table) => {

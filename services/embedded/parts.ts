@@ -29,7 +29,7 @@ export function openTable(config: Config, log: Log): Promise<ClosableTable> {
   return openSqliteTable({ file: join(config.data, 'rookery.sqlite'), onError: (error) => log.error('table.failed', { error }) })
 }
 
-/** A process that owns everything, on a bus of its own. */
+/** A process that owns everything, on a bus of its own. Of `modules`, all there are, it loads those that are not disabled. */
 export function makeProcess(
   config: Config,
   modules: readonly AnyModule[],
@@ -46,7 +46,8 @@ export function makeProcess(
     config,
     moduleOptions: config.modules,
     modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
-    server: { domains: config.domains, registration: config.registration, version: VERSION },
+    journals: modules.flatMap(({ journals = [] }) => journals),
+    server: { domains: config.domains, registration: config.registration, version: VERSION, moduleOptions: config.modules },
     clock,
     log,
     metrics: new Metrics(),

@@ -1,6 +1,6 @@
 // XEP-0115: Entity Capabilities: the hash of what disco#info says, and the server's own in its stream features.
 import { createHash } from 'node:crypto'
-import { type AnyModule, defineModule } from '#core/module.ts'
+import { type AnyModule, defineModule, type ServerFacts } from '#core/module.ts'
 import { NS_DATA } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, textOf } from '#xmpp/stanza.ts'
 import disco, { hostInfo, NS_DISCO_INFO } from './disco.ts'
@@ -76,8 +76,8 @@ function byOctets(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a, 'utf8'), Buffer.from(b, 'utf8'))
 }
 
-function ownHash(modules: readonly AnyModule[]): string {
-  return capsHash(hostInfo(modules))!
+function ownHash(server: ServerFacts, modules: readonly AnyModule[]): string {
+  return capsHash(hostInfo(server, modules))!
 }
 
 export default defineModule({
@@ -85,10 +85,10 @@ export default defineModule({
   home: 'presence',
   xeps: [{ number: '0115', version: '1.6.0' }],
   features: { host: [NS] },
-  streamFeatures: (_server, modules) => [el('c', NS, { hash: 'sha-1', node: SOFTWARE_NODE, ver: ownHash(modules) })], // §6.3
+  streamFeatures: (server, modules) => [el('c', NS, { hash: 'sha-1', node: SOFTWARE_NODE, ver: ownHash(server, modules) })], // §6.3
 
   setup(app) {
-    const info = hostInfo(app.modules)
-    app.need(disco).nodes.add(`${SOFTWARE_NODE}#${ownHash(app.modules)}`, () => info) // §6.2
+    const info = hostInfo(app.server, app.modules)
+    app.need(disco).nodes.add(`${SOFTWARE_NODE}#${ownHash(app.server, app.modules)}`, () => info) // §6.2
   },
 })

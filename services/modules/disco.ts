@@ -1,8 +1,8 @@
 // XEP-0030: Service Discovery, of the server and of its accounts.
 //
-// What is announced follows from the metadata of the modules and from nothing else, so that every edge computes the
+// What is announced follows from the metadata and options of the modules and from nothing else, so that every edge computes the
 // same hash of it for its stream features (caps.ts) as this module answers with. Only items come and go at run time.
-import { type AnyModule, defineModule, type IqCall } from '#core/module.ts'
+import { type AnyModule, defineModule, type IqCall, type ServerFacts } from '#core/module.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
@@ -20,7 +20,7 @@ export interface Item {
 export interface Disco {
   /** What the host lists (§4.1): services with addresses of their own. */
   readonly items: { add(item: Item): void }
-  /** What the host answers for a node (§3.2): identities and features. */
+  /** What the host answers for a node (§3.2): identities, features and forms. */
   readonly nodes: { add(node: string, info: () => readonly Element[]): void }
 }
 
@@ -29,14 +29,11 @@ interface Rosters {
   seenBy(account: Jid, contact: Jid): MaybePromise<boolean>
 }
 
-/** Identities and features of the host: what is below `<query/>` (§3.1). */
-export function hostInfo(modules: readonly AnyModule[]): readonly Element[] {
-  return infoOf(
-    'server',
-    'im',
-    SOFTWARE_NAME,
-    modules.flatMap(({ features }) => features?.host ?? []),
-  )
+/** Identities, features and forms of the host: what is below `<query/>` (§3.1, XEP-0128 §2). */
+export function hostInfo(server: ServerFacts, modules: readonly AnyModule[]): readonly Element[] {
+  const features = modules.flatMap(({ features }) => features?.host ?? [])
+  const forms = modules.flatMap(({ name, hostForms }) => hostForms?.(server.moduleOptions[name] ?? {}) ?? [])
+  return [...infoOf('server', 'im', SOFTWARE_NAME, features), ...forms]
 }
 
 /** The same of every account. */
@@ -65,7 +62,7 @@ export default defineModule<Disco>({
   namespaces: [NS_DISCO_INFO, NS_DISCO_ITEMS],
 
   setup(app) {
-    const host = hostInfo(app.modules)
+    const host = hostInfo(app.server, app.modules)
     const account = accountInfo(app.modules)
     const items: Item[] = []
     const nodes = new Map<string, () => readonly Element[]>()

@@ -69,6 +69,20 @@ describe('XEP-0160 §2 Process Flow', () => {
     expect(await entries(server)).toBe(0)
   })
 
+  test('what came after a restart with the clock set back used to be handed over first', async () => {
+    const clock = manualClock()
+    await using setup = await setUp({ clock })
+    const { server, romeo } = setup
+    romeo.message(JULIET, 'one')
+    await server.quiet()
+    await server.stop()
+    clock.jump(-86_400_000)
+    await using again = await setUp({ clock, table: server.process.table })
+    again.romeo.message(JULIET, 'two')
+    await again.server.quiet()
+    expect((await again.server.online('juliet@example.org/balcony')).bodies()).toEqual(['one', 'two'])
+  })
+
   test('a bound session that sent no presence, or one of negative priority, gets none', async () => {
     await using setup = await setUp()
     const { server, romeo } = setup

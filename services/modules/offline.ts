@@ -8,7 +8,7 @@ import { archiveIdTime } from '#core/archive-id.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import type { OfflineMessage } from '#core/hooks.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
-import type { AccountJournal } from '#core/store.ts'
+import type { AccountJournal, MaybePromise } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
@@ -18,6 +18,11 @@ import { formatDateTime } from '#xmpp/time.ts'
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
 const NS_HINTS = 'urn:xmpp:hints'
 const NS_STANZA_ID = 'urn:xmpp:sid:0'
+
+/** The part of blocking.ts that is needed here. */
+interface Blocking {
+  blockedBy(account: Jid): MaybePromise<(peer: Jid) => boolean>
+}
 
 interface Options {
   messagesMax: number
@@ -33,6 +38,7 @@ export default defineModule<void, Options>({
     { number: '0334', version: '1.0.0', status: 'partial' },
   ],
   features: { host: ['msgoffline'] }, // XEP-0160 §4
+  journals: ['offline'],
   options: {
     messagesMax: {
       default: 1_000,
@@ -44,7 +50,7 @@ export default defineModule<void, Options>({
   },
 
   setup(app) {
-    const spool = new Spool(app, app.journal('offline'))
+    const spool = new Spool(app, app.journal('offline'), app.needNamed<Blocking>('blocking'))
     app.on('message.offline', (message) => spool.keep(message))
     app.on('session.available', ({ jid, session, priority }) => {
       const receiver = app.sessions(jid).find((known) => known.session === session)
@@ -76,10 +82,12 @@ class Spool {
   readonly #out = new Writer(4_096)
   /** All of it is handed over at once, and must fit into what a socket may have unsent. */
   readonly #bytesMax: number
+  readonly #blocking: Blocking | undefined
 
-  constructor(app: App<Options>, journal: AccountJournal) {
+  constructor(app: App<Options>, journal: AccountJournal, blocking: Blocking | undefined) {
     this.#app = app
     this.#journal = journal
+    this.#blocking = blocking
     this.#bytesMax = app.limits.writeBufferBytes / 2
   }
 
@@ -143,17 +151,19 @@ class Spool {
 
   /**
    * XEP-0160 §2, step 5. A page is removed once it has been sent, so that after a crash a message comes twice rather
-   * than never.
+   * than never. What is from somebody who has been blocked since is removed unseen (XEP-0191 §3.3).
    */
   async handOver(account: Jid, session: Session): Promise<void> {
     if (this.#counts.get(account.bare)?.messages === 0) return
+    const isBlocked = await this.#blocking?.blockedBy(account)
     for (let after: string | undefined; ; ) {
       // The whole page is read before any of it is sent: a table that fails in between would have it sent twice.
       const page: { readonly id: string; readonly entry: Uint8Array }[] = []
       for await (const kept of this.#journal.range(account, { limit: PAGE, ...(after !== undefined && { after }) }))
         page.push(kept)
       for (const { id, entry } of page) {
-        this.#app.push(session, delayed(readStanza(new Reader(entry)), account, archiveIdTime(id)))
+        const message = readStanza(new Reader(entry))
+        if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
         this.#journal.remove(account, id)
       }
       if (page.length < PAGE) break

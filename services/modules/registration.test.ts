@@ -43,9 +43,21 @@ describe('XEP-0077 §3.1 Entity Registers with a Host', () => {
     await server.stranger('set', filled('bill'))
     const refusal = (await server.stranger('set', filled('BILL', 'm1cro$oft'))) as Refusal
     expect(refusal).toMatchObject({ condition: 'conflict', type: 'cancel' })
-    expect(refusal.stanza.tree()[0]).toEqual(filled('BILL', 'm1cro$oft'))
+    expect(refusal.stanza.tree()[0]).toEqual(query(username('BILL')))
     expect(await hasPassword(server, 'bill@example.org', 'Calliope')).toBe(true)
   })
+
+  test.each(['conflict', 'not-acceptable', 'service-unavailable'])(
+    'a refusal, %s, used to send the password back',
+    async (condition) => {
+      await using server = await open({ config: { registration: condition === 'service-unavailable' ? 'closed' : 'open' } })
+      await server.account('bill@example.org')
+      const form = filled(condition === 'not-acceptable' ? 'bill gates' : 'bill', 'm1cro$oft')
+      const refusal = (await server.stranger('set', form)) as Refusal
+      expect(refusal.condition).toBe(condition)
+      expect(Buffer.from(refusal.stanza.payload).toString()).not.toContain('m1cro$oft')
+    },
+  )
 
   test('of two at once who want one name, one gets it', async () => {
     await using server = await open()
@@ -265,6 +277,7 @@ describe('XEP-0077 §8 Stream Feature', () => {
     domains: ['example.org'],
     registration,
     version: '',
+    moduleOptions: {},
   })
 
   test('is offered where registration is open, and nowhere else', () => {

@@ -77,8 +77,12 @@ class Registration {
     return el('query', NS, {}, el('registered', NS), this.#instructions(), el('username', NS, {}, local), el('password', NS))
   }
 
-  /** §3.1: a stranger has filled in the fields. */
-  async register({ payload, iq, address }: IqCall): Promise<void> {
+  /** §3.1: a stranger has filled in the fields, which are sent back with a refusal, but for the password. */
+  register(call: IqCall): Promise<void> {
+    return refusing(withoutSecrets(call.payload), () => this.#register(call))
+  }
+
+  async #register({ payload, iq, address }: IqCall): Promise<void> {
     this.#demandOpen()
     if (childOf(payload, 'remove', NS) !== undefined) throw new StanzaError('unexpected-request', 'log in first') // §3.2
     const username = fieldOf(payload, 'username')
@@ -99,16 +103,11 @@ class Registration {
     this.#app.log.info('account.registered', { account: account.bare, address })
   }
 
-  /** §3.2 and §3.3. What was sent holds a password, and is not sent back. */
-  async change(account: Jid, payload: Element): Promise<void> {
-    try {
-      if (childOf(payload, 'remove', NS) !== undefined) await this.#remove(account, payload)
-      else await this.#changePassword(account, payload)
-    } catch (error) {
-      if (!(error instanceof StanzaError)) throw error
-      const { condition, text, type, extra } = error
-      throw new StanzaError(condition, text, { type, extra, echo: false })
-    }
+  /** §3.2 and §3.3. What was sent is not sent back. */
+  change(account: Jid, payload: Element): Promise<void> {
+    return refusing(false, () =>
+      childOf(payload, 'remove', NS) === undefined ? this.#changePassword(account, payload) : this.#remove(account, payload),
+    )
   }
 
   /** §3.2: with all its data; then its sessions end with not-authorized, behind the answer. */
@@ -154,6 +153,23 @@ class Registration {
     if (mixesScripts(local)) throw new StanzaError('not-acceptable', 'the username mixes letters that look alike')
     if (this.#reserved.has(skeleton(local))) throw new StanzaError('conflict', 'the username is reserved')
     return local
+  }
+}
+
+/** The fields that were sent and may be shown: those we know, without the password. */
+function withoutSecrets(query: Element): Element {
+  const username = childOf(query, 'username', NS)
+  return el('query', NS, {}, ...(username === undefined ? [] : [username]))
+}
+
+/** RFC 6120 §8.3.1: an error MAY repeat what was refused; here, only this of it. */
+async function refusing(echo: Element | false, task: () => Promise<void>): Promise<void> {
+  try {
+    await task()
+  } catch (error) {
+    if (!(error instanceof StanzaError)) throw error
+    const { condition, text, type, extra } = error
+    throw new StanzaError(condition, text, { type, extra, echo })
   }
 }
 

@@ -160,9 +160,25 @@ describe('RFC 6121 §4.6 directed presence', () => {
     availability.set('orchard', 's1', presence())
     availability.direct('orchard', 's1', directed('nurse@example.org/r'))
     availability.direct('street', 's2', directed('nurse@example.org'))
-    expect(availability.directedTo('nurse@example.org')).toEqual(['orchard', 'street'])
     availability.forget('nurse@example.org')
-    expect(availability.directedTo('nurse@example.org')).toEqual(['street'])
+    expect(availability.takeBack(({ bare }) => bare === 'nurse@example.org').map(({ resource }) => resource)).toEqual(['street'])
+  })
+
+  test('XEP-0191 §3.3: what was directed to those who are blocked is listed once, and nothing is left of it', () => {
+    const availability = new Availability()
+    availability.set('orchard', 's1', presence())
+    availability.direct('orchard', 's1', directed('nurse@example.org/r'))
+    availability.direct('street', 's2', directed('nurse@example.org'))
+    availability.direct('street', 's2', directed('peter@example.org'))
+    const take = () => availability.takeBack(({ bare }) => bare === 'nurse@example.org')
+    expect(take().map(({ resource, to }) => `${resource} to ${to.full}`)).toEqual([
+      'orchard to nurse@example.org/r',
+      'street to nurse@example.org',
+    ])
+    expect(take()).toEqual([])
+    expect(jids(availability.remove('street', 's2', nobody))).toEqual(['peter@example.org'])
+    expect(jids(availability.remove('orchard', 's1', nobody))).toEqual([])
+    expect(availability.empty).toBe(true)
   })
 })
 

@@ -119,15 +119,16 @@ export class Availability {
     return list
   }
 
-  /** The resources whose directed presence a peer has, at any of its own: to be taken back when the user blocks it (XEP-0191 §3.3). */
-  directedTo(bare: string): string[] {
-    const list: string[] = []
-    for (const [resource, { directed }] of this.#resources) {
-      for (const { to } of directed.values()) {
-        if (to.bare !== bare) continue
-        list.push(resource)
-        break
+  /** Strikes out the directed presence that these have of any resource, and lists it: to be taken back when they are blocked (XEP-0191 §3.3). */
+  takeBack(from: (peer: Jid) => boolean): { readonly resource: string; readonly to: Jid }[] {
+    const list: { resource: string; to: Jid }[] = []
+    for (const [resource, shown] of this.#resources) {
+      for (const [full, { to }] of shown.directed) {
+        if (!from(to)) continue
+        shown.directed.delete(full)
+        list.push({ resource, to })
       }
+      this.#close(resource, shown)
     }
     return list
   }

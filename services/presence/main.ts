@@ -1,8 +1,10 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
+import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin } from '#core/envelope.ts'
+import type { Passage } from '#core/hooks.ts'
 import { Owner, type RolePart } from '#core/owner.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { Registry } from '#core/registry.ts'
+import { type BoundSession, Registry } from '#core/registry.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -17,6 +19,8 @@ declare module '#core/call.ts' {
     'presence.remove-account': { ask: Record<string, never>; tell: null }
     /** It has been deleted, or that has failed: what is known of it is read anew. */
     'presence.forget-account': { ask: Record<string, never>; tell: null }
+    /** Whether this contact may see the account's presence. */
+    'presence.seen-by': { ask: { contact: string }; tell: boolean }
   }
 }
 
@@ -24,87 +28,106 @@ declare module '#core/call.ts' {
 export const presenceModules = [roster]
 
 export async function startPresence(process: Process): Promise<RunningRole> {
-  const owner = new Owner(process, 'presence')
+  const owner = await Owner.open(process, 'presence')
   const sessions = new Registry()
-  const part: RolePart = {
-    outbound: (stanza, origin, done) => outbound(stanza, origin, done),
-    inbound: (stanza, { account }, done) => inbound(stanza, account, done),
-    nobody: (stanza) => {
-      if (stanza.name === 'iq') owner.bounce(stanza, new StanzaError('service-unavailable')) // RFC 6121 §8.5.1; presence is ignored
-    },
-    inboundMany: (stanza, accounts, done) => presences.receiveMany(stanza, accounts, done),
-    sessions: (account) => sessions.of(account),
-    session: (account, id) => sessions.byId(account, id),
-    signal,
-    calls: {
-      'presence.remove-account': (account) => ordered(account, () => removeAccount(parseJid(account))),
-      'presence.forget-account': (account) => ordered(account, () => forgetAccount(parseJid(account))),
-    },
-  }
-  const apis = owner.start(part)
-  const rosters = apis(roster) as Rosters
-  const presences = new Presences(owner, sessions, rosters)
-  const subscribing = new Subscribing(owner, rosters, presences)
+  const part = new PresencePart(owner, sessions)
+  part.rosters = owner.start(part)(roster) as Rosters
+  process.metrics.watch('presence_sessions', 'Sessions this presence service knows.', () => sessions.size)
+  return { name: 'presence', stop: () => owner.stop() }
+}
 
-  const ordered = (account: string, task: () => Promise<null>): Promise<null> =>
-    new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+/** Says who takes what comes past the hooks. Nothing comes before the rosters are set. */
+class PresencePart implements RolePart {
+  readonly calls: CallHandlers
+  readonly #owner: Owner
+  readonly #sessions: Registry
+  #rosters!: Rosters
+  #presences!: Presences
+  #subscribing!: Subscribing
 
-  async function removeAccount(account: Jid): Promise<null> {
-    await presences.removeAll(account)
-    await subscribing.leaveAll(account)
-    owner.accounts.seal(account)
-    await new Promise<void>((resolve) => owner.commit.after(account.bare, resolve)) // what is staged would outlive it
-    return null
+  constructor(owner: Owner, sessions: Registry) {
+    this.#owner = owner
+    this.#sessions = sessions
+    const ordered = (account: string, task: () => Promise<null>): Promise<null> =>
+      new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+    this.calls = {
+      'presence.remove-account': (account) => ordered(account, () => this.#removeAccount(parseJid(account))),
+      'presence.forget-account': (account) => ordered(account, () => this.#forgetAccount(parseJid(account))),
+      'presence.seen-by': (account, { contact }) => this.#rosters.seenBy(parseJid(account), parseJid(contact)),
+    }
   }
 
-  async function forgetAccount(account: Jid): Promise<null> {
-    owner.store.forget(account.bare)
-    owner.accounts.unseal(account)
-    if (!(await owner.accounts.exists(account))) await owner.hooks.emit('account.deleted', { account })
-    return null
+  /** The API of the roster module, which is there once the owner has set it up. */
+  set rosters(rosters: Rosters) {
+    this.#rosters = rosters
+    this.#presences = new Presences(this.#owner, this.#sessions, rosters)
+    this.#subscribing = new Subscribing(this.#owner, rosters, this.#presences)
   }
 
-  function outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
-    const session = presences.sessionOf(stanza.from, origin)
-    if (stanza.name === 'iq') return owner.outboundIq(stanza, origin, done)
+  sessions(account: string): readonly BoundSession[] {
+    return this.#sessions.of(account)
+  }
+
+  session(account: string, id: string): BoundSession | undefined {
+    return this.#sessions.byId(account, id)
+  }
+
+  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+    const session = this.#presences.sessionOf(stanza.from, origin)
+    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
     const { to, type } = stanza
     if (to === undefined) {
-      if (type === '') return presences.show(stanza, session, done)
-      if (type === 'unavailable') return presences.hide(stanza, session, done)
+      if (type === '') return this.#presences.show(stanza, session, done)
+      if (type === 'unavailable') return this.#presences.hide(stanza, session, done)
       throw new StanzaError('bad-request', 'this presence needs an address, or is of no known type') // RFC 6121 §4.7.1
     }
-    if (isSubscriptionType(type)) return subscribing.outbound(stanza, type, origin, done)
-    if (type === '' || type === 'unavailable') return presences.direct(stanza, session, done)
-    if (type === 'probe' || type === 'error') return owner.send(stanza, done)
+    if (isSubscriptionType(type)) return this.#subscribing.outbound(stanza, type, origin, done)
+    if (type === '' || type === 'unavailable') return this.#presences.direct(stanza, session, done)
+    if (type === 'probe' || type === 'error') return this.#owner.send(stanza, done)
     throw new StanzaError('bad-request', 'that is no type of presence') // RFC 6121 §4.7.1
   }
 
-  function inbound(stanza: Stanza, account: Jid, done: () => void): void | Promise<void> {
-    if (stanza.name === 'iq') return owner.iq('account', stanza, account, undefined, done)
+  inbound(stanza: Stanza, { account }: Passage, done: () => void): void | Promise<void> {
+    if (stanza.name === 'iq') return this.#owner.iq('account', stanza, account, undefined, done)
     const { type } = stanza
-    if (isSubscriptionType(type)) return subscribing.inbound(stanza, type, account, done)
+    if (isSubscriptionType(type)) return this.#subscribing.inbound(stanza, type, account, done)
     if (type === 'probe') {
-      const answering = presences.answerProbe(stanza, account)
+      const answering = this.#presences.answerProbe(stanza, account)
       return answering === undefined ? done() : answering.then(done)
     }
     if (type === '' || type === 'unavailable' || (type === 'error' && stanza.to?.resource !== ''))
-      return presences.receive(stanza, account, done)
+      return this.#presences.receive(stanza, account, done)
     done()
   }
 
-  function signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
-    if (name === 'session.closed') return presences.closed(account, String(fields.session), done)
-    owner.log.error('signal.unknown', { name })
+  inboundMany(stanza: Stanza, accounts: readonly string[], done: () => void): void {
+    this.#presences.receiveMany(stanza, accounts, done)
+  }
+
+  nobody(stanza: Stanza): void {
+    if (stanza.name === 'iq') this.#owner.bounce(stanza, new StanzaError('service-unavailable')) // RFC 6121 §8.5.1; presence is ignored
+  }
+
+  signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
+    if (name === 'session.closed') return this.#presences.closed(account, String(fields.session), done)
+    this.#owner.log.error('signal.unknown', { name })
     done()
   }
 
-  const gauge = process.metrics.gauge('presence_sessions', 'Sessions this presence service knows.')
-  const timer = process.clock.setInterval(() => gauge.set(sessions.size), 1_000)
-  return {
-    name: 'presence',
-    async stop() {
-      process.clock.clearTimeout(timer)
-      await owner.stop()
-    },
+  async #removeAccount(account: Jid): Promise<null> {
+    const { accounts, commit } = this.#owner
+    await this.#presences.removeAll(account)
+    await this.#subscribing.leaveAll(account)
+    accounts.seal(account)
+    await new Promise<void>((resolve) => commit.after(account.bare, resolve)) // what is staged would outlive it
+    return null
+  }
+
+  async #forgetAccount(account: Jid): Promise<null> {
+    const { accounts, hooks, store } = this.#owner
+    store.forget(account.bare)
+    accounts.unseal(account)
+    if (!(await accounts.exists(account))) await hooks.emit('account.deleted', { account })
+    return null
   }
 }

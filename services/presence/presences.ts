@@ -1,14 +1,16 @@
 // RFC 6121 §4: presence of the accounts owned here: broadcasts, probes, directed presence, and its end.
 //
 // A broadcast goes to the contacts that may see it as one fan-out per owner; the owner delivers it to their available
-// sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read.
+// sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read. What an account tells
+// others waits for what it has staged: presence must not overtake the end of a subscription, nor the other way round.
 import type { Origin } from '#core/envelope.ts'
-import { DROP } from '#core/hooks.ts'
+import { DROP, type Events, type Hidden } from '#core/hooks.ts'
 import type { SessionAddress } from '#core/multicast.ts'
 import type { Owner } from '#core/owner.ts'
 import { BoundSession, type Registry } from '#core/registry.ts'
+import type { MaybePromise } from '#core/store.ts'
 import { TableUnavailable } from '#table/table.ts'
-import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
+import { bareOf, type Jid, parseJid, withResource } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits } from './availability.ts'
 import type { Rosters } from './roster.ts'
@@ -30,6 +32,7 @@ export class Presences {
     this.#rosters = rosters
     // The router counts sessions. Here one may start before the end of another is heard of.
     this.#limits = { ...AVAILABILITY_LIMITS, resourcesMax: 2 * owner.process.config.limits.sessionsPerAccount }
+    owner.hooks.on('presence', 'audience.changed', (news) => this.#audienceChanged(news))
   }
 
   of(account: string): Availability | undefined {
@@ -63,13 +66,20 @@ export class Presences {
     }
   }
 
+  /** The roster, and whom a module hides the account from although the roster would show it (XEP-0191 §3.3). */
+  #read<R>(account: Jid, use: (items: ReadonlyMap<string, RosterItem>, hidden: Hidden | undefined) => R): MaybePromise<R> {
+    const hidden = this.#owner.hooks.hidden(account)
+    if (hidden instanceof Promise) return hidden.then((hidden) => this.#rosters.read(account, (items) => use(items, hidden)))
+    return this.#rosters.read(account, (items) => use(items, hidden))
+  }
+
   // --- from our sessions
 
   /** Presence without `to` and without type (§4.2, §4.4). */
   show(received: Stanza, session: BoundSession, done: Done): void | Promise<void> {
     const presence = kept(received)
     const account = bareOf(presence.from)
-    return this.#rosters.read(account, (items) => {
+    return this.#read(account, (items, hidden) => {
       const { resource } = session.jid
       const news = this.#note(account.bare, (availability) => availability.set(resource, session.session, presence))
       if (news === 'unchanged') return done() // contacts have it already
@@ -77,11 +87,8 @@ export class Presences {
       const told = session.available && session.priority === priority
       session.available = true
       session.priority = priority
-      this.#broadcast(account, presence, items)
-      if (news === 'initial') {
-        this.#probe(session, account, items)
-        for (const request of pendingRequests(account, items.values())) this.#owner.multicast.deliver(session, request) // §3.1.3
-      }
+      this.#broadcast(account, presence, items, hidden)
+      if (news === 'initial') this.#greet(session, account, items, hidden)
       if (told) done()
       else this.#tellRouter(account, session, done)
     })
@@ -99,19 +106,26 @@ export class Presences {
   }
 
   /** §4.2.2, §4.4.2, §4.5.2: to the contacts that may see it, and to one's own available resources. */
-  #broadcast(account: Jid, presence: Stanza, items: ReadonlyMap<string, RosterItem>): void {
+  #broadcast(account: Jid, presence: Stanza, items: ReadonlyMap<string, RosterItem>, hidden: Hidden | undefined): void {
     const accounts = [account.bare]
-    for (const item of items.values()) if (seenBy(item)) accounts.push(item.jid)
-    this.#owner.fanOut(presence, accounts)
+    for (const item of items.values()) if (seenBy(item) && !hidden?.(parseJid(item.jid))) accounts.push(item.jid)
+    this.#owner.commit.after(account.bare, () => this.#owner.fanOut(presence, accounts))
+  }
+
+  /** What a session that has become available is shown: its contacts, and who would be one (§3.1.3). */
+  #greet(session: BoundSession, account: Jid, items: ReadonlyMap<string, RosterItem>, hidden: Hidden | undefined): void {
+    this.#probe(session, account, items, hidden)
+    for (const request of pendingRequests(account, items.values()))
+      if (!hidden?.(request.from)) this.#owner.multicast.deliver(session, request)
   }
 
   /** §4.3.1: asks the contacts one may see, and one's own other resources. Those who are offline are not troubled. */
-  #probe(session: BoundSession, account: Jid, items: ReadonlyMap<string, RosterItem>): void {
+  #probe(session: BoundSession, account: Jid, items: ReadonlyMap<string, RosterItem>, hidden: Hidden | undefined): void {
     for (const { resource, presence } of this.of(account.bare)!.available()) {
       if (resource !== session.jid.resource) this.#owner.multicast.deliver(session, readdress(presence, { to: session.jid }))
     }
     const accounts: string[] = []
-    for (const item of items.values()) if (sees(item)) accounts.push(item.jid)
+    for (const item of items.values()) if (sees(item) && !hidden?.(parseJid(item.jid))) accounts.push(item.jid)
     if (accounts.length > 0) this.#owner.fanOut(stanza('presence', session.jid, { type: 'probe' }), accounts)
   }
 
@@ -123,7 +137,7 @@ export class Presences {
   /** A session is available no more, and whoever was told that it is hears so. */
   #leave(session: BoundSession, farewell: Stanza, done: Done, echo: () => void): void | Promise<void> {
     const account = bareOf(session.jid)
-    return this.#rosters.read(account, (items) => {
+    return this.#read(account, (items, hidden) => {
       const sees = (bare: string): boolean => bare === account.bare || seenBy(items.get(bare))
       const departure = this.#note(account.bare, (availability) =>
         availability.remove(session.jid.resource, session.session, sees),
@@ -131,8 +145,9 @@ export class Presences {
       const was = session.available
       session.available = false
       session.priority = 0
-      if (departure?.presence !== undefined) this.#broadcast(account, farewell, items)
-      for (const to of departure?.directed ?? []) this.#owner.send(readdress(farewell, { to })) // §4.6.5
+      if (departure?.presence !== undefined) this.#broadcast(account, farewell, items, hidden)
+      for (const to of departure?.directed ?? [])
+        this.#owner.commit.after(account.bare, () => this.#owner.send(readdress(farewell, { to }))) // §4.6.5
       if (!was) return done()
       echo()
       this.#tellRouter(account, session, done)
@@ -142,7 +157,51 @@ export class Presences {
   /** Presence with `to` (§4.6). Throws resource-constraint where it could not be taken back later. */
   direct(presence: Stanza, session: BoundSession, done: Done): void {
     this.#note(presence.from.bare, (availability) => availability.direct(session.jid.resource, session.session, presence))
-    this.#owner.send(presence, done)
+    this.#owner.commit.after(presence.from.bare, () => this.#owner.send(presence, done))
+  }
+
+  /**
+   * A module hides the account from others than before (XEP-0191 §3.3, §3.4). Those who were entitled see it go, or see it
+   * as it is; what is seen of them here goes, too (XEP-0016 §2.10), or is asked for again. With the table away nothing has
+   * been sent, and this is called again.
+   */
+  #audienceChanged({ account, changed, before, after }: Events['audience.changed']): void | Promise<void> {
+    return this.#rosters.read(account, (items) => {
+      const gone: Jid[] = []
+      const back: Jid[] = []
+      const asked: Jid[] = []
+      for (const contact of concerned(changed, items)) {
+        const hides = after(contact)
+        if (contact.bare === account.bare || before(contact) === hides) continue
+        const item = items.get(contact.bare)
+        if (seenBy(item)) (hides ? gone : back).push(contact)
+        if (sees(item) && hides) this.#deliver(stanza('presence', contact, { type: 'unavailable' }), account.bare)
+        else if (sees(item)) asked.push(contact)
+      }
+      for (const { presence } of this.of(account.bare)?.available() ?? []) {
+        this.#tell(gone, stanza('presence', presence.from, { type: 'unavailable' }))
+        this.#tell(back, presence)
+        this.#tell(asked, stanza('presence', presence.from, { type: 'probe' }))
+      }
+      this.#takeBack(account, (peer) => after(peer) && !before(peer))
+    })
+  }
+
+  #tell(contacts: readonly Jid[], presence: Stanza): void {
+    const accounts = contacts.filter(({ resource }) => resource === '').map(({ bare }) => bare)
+    this.#owner.commit.after(presence.from.bare, () => {
+      if (accounts.length > 0) this.#owner.fanOut(presence, accounts)
+      for (const to of contacts) if (to.resource !== '') this.#owner.send(readdress(presence, { to }))
+    })
+  }
+
+  /** Directed presence, from those who may no longer have it. */
+  #takeBack(account: Jid, from: Hidden): void {
+    if (this.of(account.bare) === undefined) return
+    for (const { resource, to } of this.#note(account.bare, (availability) => availability.takeBack(from))) {
+      const gone = stanza('presence', withResource(account, resource), { to, type: 'unavailable' })
+      this.#owner.commit.after(account.bare, () => this.#owner.send(gone))
+    }
   }
 
   // --- to our accounts
@@ -253,6 +312,23 @@ export class Presences {
 }
 
 const NOTHING = (): void => {}
+
+/** Whom a change of the audience may concern: the addresses named, and of a domain the contacts there. */
+function concerned(changed: readonly Jid[], items: ReadonlyMap<string, RosterItem>): Iterable<Jid> {
+  const found = new Map<string, Jid>()
+  const domains = new Set<string>()
+  for (const jid of changed) {
+    found.set(jid.full, jid)
+    if (jid.local === '' && jid.resource === '') domains.add(jid.domain)
+  }
+  if (domains.size > 0) {
+    for (const key of items.keys()) {
+      const contact = parseJid(key)
+      if (domains.has(contact.domain)) found.set(contact.full, contact)
+    }
+  }
+  return found.values()
+}
 
 /** A copy that keeps no more memory than its own bytes: what arrives is a view of a frame of the bus. */
 function kept({ name, from, to, id, type, lang, child, payload }: Stanza): Stanza {

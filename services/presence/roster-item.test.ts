@@ -1,13 +1,14 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { ROW_BYTES_MAX } from '#table/table.ts'
+import type { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, stanza, textOf } from '#xmpp/stanza.ts'
+import { serialise } from '#xmpp/xml.ts'
 import {
   answerFor,
-  decodeItem,
   demandRoom,
-  encodeItem,
   firstVersion,
   itemElement,
   newItem,
@@ -29,49 +30,6 @@ const JULIET = 'juliet@example.org'
 const visible: RosterItem = { ...newItem(JULIET), inRoster: true }
 const request = { id: 'a1', lang: 'it', child: '{jabber:client}status', payload: '<status>O Romeo — ❤</status>' }
 const hidden: RosterItem = { ...newItem('tybalt@example.org'), pendingIn: request }
-
-describe('a roster item as it is stored', () => {
-  const items = fc.record<RosterItem>({
-    jid: fc.string({ minLength: 1 }),
-    name: fc.string({ unit: 'grapheme' }),
-    groups: fc.array(fc.string({ unit: 'grapheme', minLength: 1 })),
-    subscription: fc.constantFrom('none', 'to', 'from', 'both'),
-    ask: fc.boolean(),
-    approved: fc.boolean(),
-    pendingIn: fc.option(fc.record({ id: fc.string(), lang: fc.string(), child: fc.string(), payload: fc.string() }), {
-      nil: undefined,
-    }),
-    inRoster: fc.boolean(),
-  })
-
-  test('is read back as it was written', () => {
-    fc.assert(
-      fc.property(items, (item) => {
-        expect(decodeItem(encodeItem(item))).toEqual(item)
-      }),
-    )
-  })
-
-  test('is JSON without what is empty', () => {
-    expect(Buffer.from(encodeItem(visible)).toString()).toBe('{"jid":"juliet@example.org"}')
-    expect(
-      Buffer.from(encodeItem({ ...visible, name: 'J', groups: ['F'], subscription: 'both', approved: true })).toString(),
-    ).toBe('{"jid":"juliet@example.org","sub":"both","name":"J","groups":["F"],"approved":1}')
-  })
-
-  test('a request without content is still a request', () => {
-    const item = { ...newItem(JULIET), pendingIn: { id: '', lang: '', child: '', payload: '' } }
-    expect(decodeItem(encodeItem(item)).pendingIn).toEqual(item.pendingIn)
-  })
-
-  test('is plain JSON also by itself', () => {
-    fc.assert(
-      fc.property(items, (item) => {
-        expect(JSON.parse(JSON.stringify(item))).toEqual(item)
-      }),
-    )
-  })
-})
 
 describe('RFC 6121 §2.1.2 a roster item on the wire', () => {
   test('§2.1.2.4 an item without a name has no name attribute, nor ask nor approved', () => {
@@ -186,6 +144,39 @@ describe('what an account may store', () => {
     demandRoom(new Map([[hidden.jid, hidden]]), undefined, visible, limits)
   })
 
+  test('contacts with long names, each within its bounds, used to make a roster that no bus takes', () => {
+    const items = new Map<string, RosterItem>()
+    const refused: string[] = []
+    for (let n = 0; n < 1_200; n++) {
+      const item = { ...visible, jid: `c${n}@example.org`, name: 'x'.repeat(1_000) }
+      try {
+        demandRoom(items, undefined, item)
+        items.set(item.jid, item)
+      } catch (error) {
+        refused.push((error as StanzaError).condition)
+      }
+    }
+    expect(new Set(refused)).toEqual(new Set(['resource-constraint']))
+    const bytes = serialise(rosterElement(items.values()), '').length
+    expect(bytes).toBeLessThan(ROSTER_LIMITS.rosterBytesMax + 1_000)
+    expect(bytes).toBeGreaterThan(ROSTER_LIMITS.rosterBytesMax - 100_000)
+  })
+
+  test('a roster counts as it is sent: quotes escaped, and an item that grows like a new one; a subscription never fails by it', () => {
+    const limits = { ...ROSTER_LIMITS, rosterBytesMax: 1_000 }
+    const asked = { ...visible, name: 'x'.repeat(800) }
+    const one = new Map([[JULIET, asked]])
+    const grown = { ...asked, name: 'x'.repeat(1_000) }
+    expect(() => demandRoom(one, asked, grown, limits)).toThrow('resource-constraint')
+    expect(() => demandRoom(one, asked, { ...asked, name: "'".repeat(200) }, limits)).toThrow('resource-constraint')
+    expect(() => demandRoom(one, asked, { ...asked, groups: ['g'.repeat(200)] }, limits)).toThrow('resource-constraint')
+    expect(() => demandRoom(one, undefined, { ...asked, jid: 'nurse@example.org' }, limits)).toThrow('resource-constraint')
+    const over = new Map([[JULIET, grown]])
+    for (const subscription of ['to', 'from', 'both'] as const)
+      demandRoom(over, grown, { ...grown, subscription, ask: true, approved: true }, limits)
+    demandRoom(over, grown, asked, limits)
+  })
+
   test('§3.1.3 a request is kept whole; one that is too long, without its content', () => {
     const asked = (text: string) => {
       const head = { to: ROMEO, id: 'a1', type: 'subscribe', lang: 'it' }
@@ -238,6 +229,12 @@ describe('RFC 6121 §2.6 roster versions', () => {
       el('item', NS_ROSTER, { jid: 'paris@example.org', subscription: 'remove' }),
     )
     expect(answer).toEqual({ kind: 'changes', pushes: [removal] })
+  })
+
+  test('a version is one row, however long the JIDs are', () => {
+    const long = (n: number) => `${String(n).padStart(4, '0')}${'\\'.repeat(1_019)}@${'d'.repeat(1_023)}` // JSON doubles a backslash
+    const version = changed(...Array.from({ length: 2 * VERSION_TAIL_MAX }, (_, n) => long(n)))
+    expect(Buffer.byteLength(JSON.stringify(version))).toBeLessThan(ROW_BYTES_MAX - 10_000)
   })
 
   test('behind the tail, the whole roster is sent', () => {

@@ -8,6 +8,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, type Stanza, textOf } from '#xmpp/stanza.ts'
+import { serialise } from '#xmpp/xml.ts'
 
 export type Subscription = 'none' | 'to' | 'from' | 'both'
 
@@ -42,6 +43,8 @@ export interface RosterItem {
 /** Bounds on what an account stores; lengths are of the UTF-8 text. */
 export interface RosterLimits {
   readonly itemsMax: number
+  /** Of the roster as it is sent, in XML: it goes over the bus in one body, which takes 1 MiB. */
+  readonly rosterBytesMax: number
   readonly groupsMax: number
   readonly nameBytesMax: number
   readonly groupBytesMax: number
@@ -52,11 +55,12 @@ export interface RosterLimits {
 
 export const ROSTER_LIMITS: RosterLimits = {
   itemsMax: 5_000,
+  rosterBytesMax: 600_000,
   groupsMax: 32,
   nameBytesMax: 1_023,
   groupBytesMax: 1_023,
   pendingMax: 1_000,
-  pendingBytesMax: 16_384,
+  pendingBytesMax: 2_048,
 }
 
 export type RosterSet =
@@ -66,39 +70,6 @@ export type RosterSet =
 /** A contact of whom nothing is known yet, and whom the client does not see. */
 export function newItem(jid: string): RosterItem {
   return { jid, name: '', groups: [], subscription: 'none', ask: false, approved: false, inRoster: false }
-}
-
-/** `{"jid":"juliet@example.org","sub":"both","name":"Juliet","groups":["Friends"]}`: what is empty or false is left out. */
-export function encodeItem(item: RosterItem): Uint8Array {
-  const { jid, name, groups, subscription, ask, approved, pendingIn, inRoster } = item
-  const stored: StoredItem = {
-    jid,
-    ...(subscription !== 'none' && { sub: subscription }),
-    ...(name !== '' && { name }),
-    ...(groups.length > 0 && { groups }),
-    ...(ask && { ask: 1 }),
-    ...(approved && { approved: 1 }),
-    ...(!inRoster && { hidden: 1 }),
-    ...(pendingIn !== undefined && { pending: [pendingIn.id, pendingIn.lang, pendingIn.child, pendingIn.payload] }),
-  }
-  return Buffer.from(JSON.stringify(stored), 'utf8')
-}
-
-/** The inverse of `encodeItem`. Throws SyntaxError on what is not JSON: the row is damaged. */
-export function decodeItem(bytes: Uint8Array): RosterItem {
-  const stored = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')) as StoredItem
-  const item: RosterItem = {
-    jid: stored.jid,
-    name: stored.name ?? '',
-    groups: stored.groups ?? [],
-    subscription: stored.sub ?? 'none',
-    ask: stored.ask === 1,
-    approved: stored.approved === 1,
-    inRoster: stored.hidden !== 1,
-  }
-  if (stored.pending === undefined) return item
-  const [id, lang, child, payload] = stored.pending
-  return { ...item, pendingIn: { id, lang, child, payload } }
 }
 
 /** `<item/>` of a result or a push (§2.1.2). Only for items that are in the roster. */
@@ -156,8 +127,9 @@ export function updateItem(before: RosterItem | undefined, { jid, name, groups }
 }
 
 /**
- * Throws resource-constraint where turning `before` into `after` would add a row that there is no room for: to what
- * the client sees, or to the requests of strangers. Linear in the roster, and only when a row is added.
+ * Throws resource-constraint where there is no room to turn `before` into `after`: in what the client sees, or among the
+ * requests of strangers. What makes nothing larger always has room. Linear in the roster where something does: an
+ * addition an item, of numbers that are known.
  */
 export function demandRoom(
   items: ReadonlyMap<string, RosterItem>,
@@ -165,11 +137,33 @@ export function demandRoom(
   after: RosterItem | undefined,
   limits: RosterLimits = ROSTER_LIMITS,
 ): void {
-  if (after === undefined || (before !== undefined && before.inRoster === after.inRoster)) return
-  let count = 0
-  for (const item of items.values()) if (item.inRoster === after.inRoster) count++
-  if (after.inRoster && count >= limits.itemsMax) throw new StanzaError('resource-constraint', 'the roster is full')
-  if (!after.inRoster && count >= limits.pendingMax) throw new StanzaError('resource-constraint', 'too many requests are pending')
+  if (after === undefined) return
+  const isNew = before === undefined || before.inRoster !== after.inRoster
+  const bytesMore = after.inRoster ? bytesOf(after) - (isNew ? 0 : bytesOf(before)) : 0
+  if (!isNew && bytesMore <= 0) return
+  let count = isNew ? 1 : 0
+  let bytes = bytesMore
+  for (const item of items.values()) {
+    if (item.inRoster !== after.inRoster) continue
+    count++
+    if (item.inRoster) bytes += bytesOf(item)
+  }
+  if (after.inRoster && (count > limits.itemsMax || bytes > limits.rosterBytesMax))
+    throw new StanzaError('resource-constraint', 'the roster is full')
+  if (!after.inRoster && count > limits.pendingMax) throw new StanzaError('resource-constraint', 'too many requests are pending')
+}
+
+/** Items never change: each is counted once. */
+const BYTES = new WeakMap<RosterItem, number>()
+
+/** What an item takes in the roster as it is sent, at its longest: no change of a subscription makes it larger. */
+function bytesOf(item: RosterItem): number {
+  const known = BYTES.get(item)
+  if (known !== undefined) return known
+  const longest = itemElement({ ...item, subscription: 'none', ask: true, approved: true })
+  const bytes = Buffer.byteLength(serialise(longest, NS_ROSTER))
+  BYTES.set(item, bytes)
+  return bytes
 }
 
 /**
@@ -184,8 +178,8 @@ export function pendingOf(stanza: Stanza, limits: RosterLimits = ROSTER_LIMITS):
 
 // Versions (§2.6).
 
-/** Changes a version remembers; a client that is further behind gets the whole roster. */
-export const VERSION_TAIL_MAX = 200
+/** Changes a version remembers, in one row of 400 kB: a JID may be 3 kB. A client that is further behind gets the whole roster. */
+export const VERSION_TAIL_MAX = 120
 
 /** Plain JSON. The token on the wire is `<epoch>.<n>`. */
 export interface RosterVersion {
@@ -244,18 +238,6 @@ function changeOf(token: string, version: RosterVersion): number | undefined {
   if (dot < 0 || token.slice(0, dot) !== version.epoch) return undefined
   const n = Number(token.slice(dot + 1))
   return Number.isSafeInteger(n) && n >= 0 && n <= version.n && tokenOf(version, n) === token ? n : undefined
-}
-
-/** The row as JSON; absent is '', [], 'none' or false. */
-interface StoredItem {
-  readonly jid: string
-  readonly sub?: Subscription
-  readonly name?: string
-  readonly groups?: readonly string[]
-  readonly ask?: 1
-  readonly approved?: 1
-  readonly hidden?: 1
-  readonly pending?: readonly [id: string, lang: string, child: string, payload: string]
 }
 
 function contactOf(text: string): string {

@@ -149,6 +149,30 @@ describe('RFC 6121 §2.2 and §2.3: getting and setting', () => {
   })
 })
 
+test('a roster of many long names used to be one that nobody could fetch any more', async () => {
+  const table = memoryTable()
+  await using server = await harness([], { table })
+  await server.account(ROMEO)
+  const name = 'x'.repeat(1_000)
+  for (let n = 0; n < 520; n++) {
+    const jid = `c${n}@example.org`
+    const value = { jid, name, groups: [], subscription: 'none', ask: false, approved: false, inRoster: true }
+    await table.put({ pk: `a#${ROMEO}`, sk: `roster#${jid}`, version: 'v', value: Buffer.from(JSON.stringify(value)) })
+  }
+  const romeo = await server.connect(`${ROMEO}/orchard`)
+  let added = 0
+  for (; added < 700; added++) {
+    const refusal = (await romeo.iq('set', query(undefined, item(`d${added}@example.org`, { name })))) as Refusal | undefined
+    if (refusal === undefined) continue
+    expect(refusal).toEqual(REFUSED('resource-constraint'))
+    break
+  }
+  expect(added).toBeGreaterThan(0)
+  expect(await roster(romeo)).toHaveLength(520 + added)
+  expect(await romeo.iq('set', query(undefined, item('c1@example.org', { subscription: 'remove' })))).toBeUndefined()
+  expect(await romeo.iq('set', query(undefined, item('d@example.org', { name })))).toBeUndefined()
+})
+
 describe('RFC 6121 §2.6 versions', () => {
   /** Three contacts, of whom the second has been renamed and the third removed since `old`. */
   async function cast() {

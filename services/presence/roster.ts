@@ -25,7 +25,7 @@ import { type Farewell, remove, seenBy } from './subscription.ts'
 
 /** Set on a session that has asked for the roster and is owed a push of every change (§2.1.6). */
 const INTERESTED = 'roster.interested'
-/** Removals reach a client's contact through whoever tells presence: presence/main.ts sets it. */
+/** Removals reach the contact through whoever tells presence, which sets it (subscribing.ts). Called when the removal is staged. */
 type OnFarewell = (account: Jid, contact: Jid, farewell: Farewell) => void
 
 export class Rosters {
@@ -99,8 +99,8 @@ export class Rosters {
     const before = await this.read(account, (items) => items.get(asked.jid))
     if (asked.kind === 'update') return this.change(account, asked.jid, updateItem(before, asked), true)
     const farewell = remove(before)
-    this.onFarewell(account, parseJid(asked.jid), farewell)
     await this.change(account, asked.jid, undefined, true)
+    this.onFarewell(account, parseJid(asked.jid), farewell) // once: where the table is away, this task is run again
   }
 
   /** Sessions that are owed pushes: those that subscription answers go to as well (§3.1.6). */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
 import { memoryTable } from '#table/memory.ts'
-import { type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
+import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_ROSTER } from '#xmpp/ns.ts'
 import { childrenOf, type Element, el, find, type Stanza, textOf } from '#xmpp/stanza.ts'
@@ -298,6 +299,73 @@ describe('RFC 6121 §3.4 pre-approval', () => {
 })
 
 describe('durability', () => {
+  /** Both are friends, and then the table is away. */
+  async function parted() {
+    const clock = manualClock()
+    const table = flakyTable()
+    const all = await cast({ clock, table })
+    await befriend(all)
+    for (const client of [all.romeo, all.juliet]) client.received.length = 0
+    table.away = true
+    const settle = async () => {
+      for (let i = 0; i < 20; i++) await clock.settle(1_000)
+    }
+    const back = async () => {
+      table.away = false
+      await settle()
+      await all.server.quiet()
+    }
+    return { ...all, settle, back, [Symbol.asyncDispose]: () => all.server.stop() }
+  }
+  const removal = el('query', NS_ROSTER, {}, el('item', NS_ROSTER, { jid: JULIET, subscription: 'remove' }))
+
+  test('a contact used to hear of a removal before it was stored', async () => {
+    await using all = await parted()
+    all.romeo.send(all.romeo.stanza('iq', { type: 'set', id: 'remove' }, removal))
+    await all.settle()
+    expect([story(all.romeo), story(all.juliet)]).toEqual([[], []])
+    await all.back()
+    expect(story(all.juliet)).toEqual([
+      'unavailable from orchard',
+      'push romeo: to',
+      'unsubscribe from romeo',
+      'push romeo: none',
+      'unsubscribed from romeo',
+    ])
+    expect([await stateOf(all.romeo, JULIET), await stateOf(all.juliet, ROMEO)]).toEqual(['-', 'none'])
+  })
+
+  test('a contact used to see a user leave who had not yet stored that he may not see him', async () => {
+    await using all = await parted()
+    all.romeo.send(all.romeo.stanza('presence', { to: parseJid(JULIET), type: 'unsubscribed' }))
+    await all.settle()
+    expect(story(all.juliet)).toEqual([])
+    await all.back()
+    expect(story(all.juliet)).toEqual(['unavailable from orchard', 'push romeo: from', 'unsubscribed from romeo'])
+  })
+
+  test('a resource that leaves while the end of a subscription is being stored is seen to leave, once', async () => {
+    await using all = await parted()
+    all.romeo.send(all.romeo.stanza('presence', { to: parseJid(JULIET), type: 'unsubscribed' }))
+    all.romeo.send(all.romeo.stanza('presence', { type: 'unavailable' }))
+    await all.settle()
+    await all.back()
+    expect(story(all.juliet)).toEqual(['unavailable from orchard', 'push romeo: from', 'unsubscribed from romeo'])
+  })
+
+  test('presence that is directed to a contact behind the end of his subscription comes behind it, and so does its end', async () => {
+    await using all = await parted()
+    all.romeo.send(all.romeo.stanza('presence', { to: parseJid(JULIET), type: 'unsubscribed' }))
+    all.romeo.send(all.romeo.stanza('presence', { to: parseJid(JULIET) }))
+    all.romeo.send(all.romeo.stanza('presence', { type: 'unavailable' }))
+    await all.settle()
+    await all.back()
+    const presences = all.juliet.received.filter(({ name, from }) => name === 'presence' && from.bare === ROMEO)
+    expect(
+      presences.map(({ type, from }) => `${type || 'available'} ${from.resource}`).filter((seen) => seen !== 'unsubscribed '),
+    ).toEqual(['unavailable orchard', 'available orchard', 'unavailable orchard'])
+  })
+
   test('what a step changed is in both rosters after a restart', async () => {
     const table = memoryTable()
     await using all = await cast({ table })

@@ -1,4 +1,9 @@
 // RFC 6121 §3: what a subscription stanza does, once subscription.ts has said what it means.
+//
+// What changes is staged first; whatever others are told follows, in the order of the RFC, when it is durable: a task
+// whose table is away is run again, and nobody may hear of a change twice, nor of one that a crash undoes. Meanwhile the
+// account goes on. So `unavailable` is made when the right to see presence ends, for the resources there are then: none
+// of what they send later goes to that contact any more. The presence for a new watcher is the one at the time he gets it.
 import { errorOf } from '#core/answer.ts'
 import type { Origin } from '#core/envelope.ts'
 import type { Owner } from '#core/owner.ts'
@@ -8,7 +13,7 @@ import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Presences } from './presences.ts'
 import type { Rosters } from './roster.ts'
 import { pendingOf } from './roster-item.ts'
-import { type Farewell, farewell, inbound, outbound, type PresenceDuty, type SubscriptionType } from './subscription.ts'
+import { type Farewell, farewell, inbound, outbound, type SubscriptionType } from './subscription.ts'
 
 export class Subscribing {
   readonly #owner: Owner
@@ -33,15 +38,16 @@ export class Subscribing {
     const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
     const change = outbound(before, contact.bare, type)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
-    if (change.presence === 'send-unavailable') this.#showTo(account, contact, change.presence)
+    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
     const release = (): void => {
+      for (const unavailable of leave) this.#owner.send(unavailable) // §3.2.2: before the stanza
       if (!change.route) return done()
       if (!this.#owner.isLocal(contact.domain)) {
         this.#owner.reply(errorOf(presence, new StanzaError('remote-server-not-found'))!, origin)
         return done()
       }
       this.#owner.send(readdress(presence, { from: account, to: contact }), done)
-      if (change.presence === 'send-presence') this.#showTo(account, contact, change.presence)
+      if (change.presence === 'send-presence') this.#showTo(account, contact)
     }
     this.#owner.commit.after(account.bare, release)
   }
@@ -63,29 +69,37 @@ export class Subscribing {
         this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' })),
       ) // §3.4.3
     }
-    if (change.presence !== undefined)
-      this.#owner.commit.after(account.bare, () => this.#showTo(account, contact, change.presence!))
+    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
+    this.#owner.commit.after(account.bare, () => {
+      for (const unavailable of leave) this.#owner.send(unavailable)
+      if (change.presence === 'send-presence') this.#showTo(account, contact)
+    })
     this.#owner.commit.after(account.bare, done)
   }
 
-  /** The current presence of each resource to a contact who may see it now, or `unavailable` to one who no longer may. */
-  #showTo(account: Jid, contact: Jid, duty: PresenceDuty): void {
+  /** The current presence of each resource, to a contact who may see it now. */
+  #showTo(account: Jid, contact: Jid): void {
+    for (const { presence } of this.#presences.of(account.bare)?.available() ?? [])
+      this.#owner.send(readdress(presence, { to: contact }))
+  }
+
+  /** What tells a contact who may see presence no longer that each available resource is gone: to be sent to him. */
+  #leaveFrom(account: Jid, contact: Jid): readonly Stanza[] {
     const availability = this.#presences.of(account.bare)
-    if (availability === undefined) return
-    for (const { presence } of availability.available()) {
-      const { from } = presence
-      this.#owner.send(
-        duty === 'send-presence'
-          ? readdress(presence, { to: contact })
-          : stanza('presence', from, { to: contact, type: 'unavailable' }),
-      )
-    }
-    if (duty === 'send-unavailable') availability.forget(contact.bare)
+    if (availability === undefined) return []
+    const leave = availability
+      .available()
+      .map(({ presence }) => stanza('presence', presence.from, { to: contact, type: 'unavailable' }))
+    availability.forget(contact.bare)
+    return leave
   }
 
   #sayFarewell(account: Jid, contact: Jid, { types, presence }: Farewell): void {
-    if (presence !== undefined) this.#showTo(account, contact, presence)
-    for (const type of types) this.#owner.send(stanza('presence', account, { to: contact, type }))
+    const leave = presence === undefined ? [] : this.#leaveFrom(account, contact)
+    this.#owner.commit.after(account.bare, () => {
+      for (const unavailable of leave) this.#owner.send(unavailable)
+      for (const type of types) this.#owner.send(stanza('presence', account, { to: contact, type }))
+    })
   }
 
   /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2). */

@@ -3,11 +3,10 @@
 import type { EncodedCredentials } from '#core/accounts.ts'
 import { asStanzaError, errorOf } from '#core/answer.ts'
 import type { CallHandlers } from '#core/call.ts'
-import { readStanza, writeStanza } from '#core/envelope.ts'
+import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
 import type { Registry } from '#core/registry.ts'
-import { Reader, Writer } from '#core/wire.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -89,17 +88,7 @@ async function answerStranger(owner: Owner, iq: Stanza, address: string): Promis
     })
   } catch (error) {
     owner.log.warn('stranger.refused', { error })
-    answer = errorOf(iq, asStanzaError(new StanzaError('resource-constraint', '', { type: 'wait' })))
+    answer = errorOf(iq, asStanzaError(new StanzaError('resource-constraint', '', { type: 'wait', echo: false })))
   }
   return encodeStanza(answer ?? errorOf(iq, new StanzaError('bad-request'))!)
-}
-
-export function encodeStanza(stanza: Stanza): string {
-  const out = new Writer(512)
-  writeStanza(out, stanza)
-  return out.take().toString('base64')
-}
-
-export function decodeStanza(text: string): Stanza {
-  return readStanza(new Reader(Buffer.from(text, 'base64')))
 }

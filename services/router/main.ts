@@ -12,7 +12,7 @@ import { Routing } from './route.ts'
 import { closeSession, endSessions, setAvailability } from './sessions.ts'
 
 export async function startRouter(process: Process): Promise<RunningRole> {
-  const owner = new Owner(process, 'router')
+  const owner = await Owner.open(process, 'router')
   const sessions = new Registry()
   const routing = new Routing(owner, sessions)
   const part: RolePart = {
@@ -34,13 +34,6 @@ export async function startRouter(process: Process): Promise<RunningRole> {
   }
 
   owner.start(part)
-  const gauge = process.metrics.gauge('sessions', 'Bound sessions this router knows.')
-  const timer = process.clock.setInterval(() => gauge.set(sessions.size), 1_000)
-  return {
-    name: 'router',
-    async stop() {
-      process.clock.clearTimeout(timer)
-      await owner.stop()
-    },
-  }
+  process.metrics.watch('sessions', 'Bound sessions this router knows.', () => sessions.size)
+  return { name: 'router', stop: () => owner.stop() }
 }

@@ -19,6 +19,7 @@ const reader = defineModule({
   name: 'reader',
   home: 'router',
   xeps: [],
+  journals: ['archive'],
   setup(app) {
     const lists = app.record<readonly string[]>('list', [])
     const archive = app.journal('archive')
@@ -266,6 +267,7 @@ function troublemaker(next: () => Mischief): AnyModule {
     name: 'troublemaker',
     home: 'router',
     xeps: [],
+    journals: ['trouble'],
     namespaces: ['urn:example:ask'],
     setup(app) {
       const journal = app.journal('trouble')

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import type { Delivery } from '#core/envelope.ts'
 import { type AnyModule, defineModule, type IqTarget } from '#core/module.ts'
+import { receiveMulticast } from '#core/multicast.ts'
 import { harness, type Refusal, type TestClient, type TestServer } from '#test/harness.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
@@ -319,6 +321,27 @@ describe('RFC 6121 §8.5: presence', () => {
     }
     await all.server.quiet()
     expect([...all.romeo.received, ...all.juliet.received]).toEqual([])
+  })
+})
+
+describe('a message to several resources', () => {
+  test.each([
+    ['chat', 'the most available'],
+    ['headline', 'those that are not negative'],
+  ])('of type %s used to be a copy of its payload for each of %s: it is one for their edge', async (type) => {
+    await using all = await cast()
+    for (let n = 0; n < 20; n++) await all.server.online(`juliet@example.org/r${n}`)
+    const copies: number[] = []
+    const count = (delivery: Delivery) => {
+      if (delivery.kind === 'stanza' && delivery.stanza.id === 'large') copies.push(delivery.sessions.length)
+    }
+    receiveMulticast(all.server.process.bus, all.server.edge, count, all.server.log)
+    const body = el('body', NS_CLIENT, {}, 'x'.repeat(100_000))
+    all.romeo.send(all.romeo.stanza('message', { to: parseJid('juliet@example.org'), id: 'large', type }, body))
+    await all.server.quiet()
+    expect(copies).toEqual([21])
+    const messages = all.juliet.received.filter(({ name }) => name === 'message')
+    expect(messages.map(({ id, to }) => [id, to?.full])).toEqual([['large', 'juliet@example.org']])
   })
 })
 

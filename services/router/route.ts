@@ -81,10 +81,10 @@ export class Routing {
         this.#deliver(match!, message, account)
         return done()
       case 'most available':
-        for (const session of mostAvailable(sessions)) this.#deliver(session, message, account)
+        this.#deliverToAll(mostAvailable(sessions), message, account)
         return done()
       case 'all':
-        for (const session of nonNegative(sessions)) this.#deliver(session, message, account)
+        this.#deliverToAll(nonNegative(sessions), message, account)
         return done()
       case 'offline':
         return this.#keep(message, account, passage.archiveId, done)
@@ -105,6 +105,13 @@ export class Routing {
       done()
     }
     return told === undefined ? finish() : told.then(finish)
+  }
+
+  /** One multicast, however many they are: one copy of the payload for each edge. */
+  #deliverToAll(sessions: readonly BoundSession[], stanza: Stanza, account: Jid): void {
+    if (sessions.length === 1) return this.#deliver(sessions[0]!, stanza, account)
+    const { commit, multicast } = this.#owner
+    commit.after(account.bare, () => multicast.fanOut(sessions, stanza, 'kept'))
   }
 
   #deliver(session: BoundSession, stanza: Stanza, account: Jid): void {

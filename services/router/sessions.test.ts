@@ -288,6 +288,7 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
     name: 'journaling',
     home: 'router',
     xeps: [],
+    journals: ['archive'],
     setup(app) {
       const journal = app.journal('archive')
       for (const point of ['outbound', 'inbound'] as const) {

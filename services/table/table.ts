@@ -7,6 +7,7 @@
 //                                      sk = blocking           a record: one row                    (core/store.ts)
 //   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
+//   pk = o#router                      sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
 
 export interface Key {
   readonly pk: string

@@ -43,10 +43,14 @@ export class StanzaError extends Error {
   readonly text: string
   /** An application-specific condition (RFC 6120 §8.3.4). */
   readonly extra: Element | undefined
-  /** Whether the answer repeats what was refused (RFC 6120 §8.3.1): by default it does. */
-  readonly echo: boolean
+  /** Whether the answer repeats what was refused (RFC 6120 §8.3.1), or what it repeats of it: by default all. */
+  readonly echo: boolean | Element
 
-  constructor(condition: StanzaCondition, text = '', options: { type?: ErrorType; extra?: Element; echo?: boolean } = {}) {
+  constructor(
+    condition: StanzaCondition,
+    text = '',
+    options: { type?: ErrorType; extra?: Element; echo?: boolean | Element } = {},
+  ) {
     super(text === '' ? condition : `${condition}: ${text}`)
     this.name = 'StanzaError'
     this.condition = condition

@@ -31,6 +31,8 @@ export interface Stanza {
   readonly child: string
   /** The children, as the bytes they came in: well-formed by themselves below a root whose default namespace is jabber:client. */
   readonly payload: Uint8Array
+  /** The trace it belongs to, '' outside of one. It is not on the wire; core/trace.ts says what it is. */
+  readonly trace: string
   /** The children, parsed on first use and kept. Throws StanzaError('bad-request') on what is not well-formed. */
   tree(): readonly Element[]
 }
@@ -40,6 +42,7 @@ export interface StanzaHead {
   readonly id?: string
   readonly type?: string
   readonly lang?: string
+  readonly trace?: string
 }
 
 class ByteStanza implements Stanza {
@@ -51,6 +54,7 @@ class ByteStanza implements Stanza {
   readonly lang: string
   readonly child: string
   readonly payload: Uint8Array
+  readonly trace: string
   #tree: readonly Element[] | undefined
 
   constructor(
@@ -62,6 +66,7 @@ class ByteStanza implements Stanza {
     lang: string,
     child: string,
     payload: Uint8Array,
+    trace: string,
     tree: readonly Element[] | undefined,
   ) {
     this.name = name
@@ -72,6 +77,7 @@ class ByteStanza implements Stanza {
     this.lang = lang
     this.child = child
     this.payload = payload
+    this.trace = trace
     this.#tree = tree
   }
 
@@ -97,8 +103,9 @@ export function stanzaOfBytes(
   lang: string,
   child: string,
   payload: Uint8Array,
+  trace = '',
 ): Stanza {
-  return new ByteStanza(name, from, to, id, type, lang, child, payload, undefined)
+  return new ByteStanza(name, from, to, id, type, lang, child, payload, trace, undefined)
 }
 
 /** A stanza of the server's own making. */
@@ -106,27 +113,32 @@ export function stanza(name: StanzaName, from: Jid, head: StanzaHead, ...childre
   const payload = children.length === 0 ? EMPTY : Buffer.from(serialise(children, NS_CLIENT), 'utf8')
   const first = children[0]
   const child = first === undefined ? '' : `{${first.ns}}${first.name}`
-  return new ByteStanza(name, from, head.to, head.id ?? '', head.type ?? '', head.lang ?? '', child, payload, children)
+  const { to, id = '', type = '', lang = '', trace = '' } = head
+  return new ByteStanza(name, from, to, id, type, lang, child, payload, trace, children)
 }
 
 /** The same stanza between other addresses: a new head on the same bytes. */
 export function readdress(stanza: Stanza, addresses: { from?: Jid; to?: Jid | undefined }): Stanza {
   const to = 'to' in addresses ? addresses.to : stanza.to
-  const { name, id, type, lang, child, payload } = stanza
-  return new ByteStanza(name, addresses.from ?? stanza.from, to, id, type, lang, child, payload, undefined)
+  const { name, id, type, lang, child, payload, trace } = stanza
+  return new ByteStanza(name, addresses.from ?? stanza.from, to, id, type, lang, child, payload, trace, undefined)
+}
+
+/** The same stanza at another place of its trace. */
+export function withTrace({ name, from, to, id, type, lang, child, payload }: Stanza, trace: string): Stanza {
+  return new ByteStanza(name, from, to, id, type, lang, child, payload, trace, undefined)
 }
 
 /** The same head on other children. */
 export function withChildren(before: Stanza, children: readonly Element[]): Stanza {
-  const { name, from, to, id, type, lang } = before
-  return stanza(name, from, { to, id, type, lang }, ...children)
+  return stanza(before.name, before.from, before, ...children)
 }
 
 /** The same stanza with one child more, behind its own bytes: nothing is parsed or written anew. */
 export function withChildBehind(before: Stanza, child: Element): Stanza {
-  const { name, from, to, id, type, lang } = before
+  const { name, from, to, id, type, lang, trace } = before
   const payload = Buffer.concat([before.payload, Buffer.from(serialise(child, NS_CLIENT), 'utf8')])
-  return stanzaOfBytes(name, from, to, id, type, lang, before.child || `{${child.ns}}${child.name}`, payload)
+  return stanzaOfBytes(name, from, to, id, type, lang, before.child || `{${child.ns}}${child.name}`, payload, trace)
 }
 
 /** An element. Attributes that are undefined are left out. */

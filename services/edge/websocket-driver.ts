@@ -1,0 +1,126 @@
+// What both WebSocket drivers do alike: the rules they check by, and a connection that gathers frames.
+import type { Log } from '#core/log.ts'
+import type { CertificatePair } from './certificate.ts'
+import type { Connection, ConnectionEvents, OnConnection } from './connection.ts'
+import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
+
+/** What both drivers are given. */
+export interface WebSocketOptions {
+  readonly host: string
+  readonly port: number
+  readonly path: string
+  readonly tls: CertificatePair | undefined
+  /** Who is at the other end, from the address of the connection and the headers of its request. */
+  clientOf(peer: string, header: (name: string) => string): WebSocketClient
+  readonly frameBytesMax: number
+  /** Unsent bytes of one connection before its stream ends: the driver's own buffer must hold as much. */
+  readonly unsentBytesMax: number
+  readonly onConnection: OnConnection
+}
+
+export interface WebSocketClient {
+  readonly address: string
+  readonly loopback: boolean
+  readonly encrypted: boolean
+}
+
+/** RFC 7395 §3.1. */
+export const SUBPROTOCOL = 'xmpp'
+/** Pings keep proxies from closing idle connections, and tell a dead peer from a silent one. */
+export const PING_INTERVAL_S = 30
+export const IDLE_TIMEOUT_S = 120
+/** RFC 6455 §7.4.1. */
+export const CLOSE = { normal: 1000, unsupportedData: 1003 } as const
+/** RFC 7395 §3.3: text, and nothing else. */
+export const TEXT_ONLY = 'XMPP is text (RFC 7395)'
+/** A client that does not answer a close is cut off after this. */
+export const CLOSE_TIMEOUT_MS = 5_000
+
+/** What a request that cannot be upgraded is answered with. */
+export const REFUSED = {
+  path: ['404 Not Found', 'there is nothing here\n'],
+  upgrade: ['426 Upgrade Required', 'this port speaks XMPP over WebSocket (RFC 7395)\n'],
+  subprotocol: ['400 Bad Request', 'the subprotocol xmpp is spoken here (RFC 7395)\n'],
+} as const
+
+/** RFC 6455 §4.1: the client's list of subprotocols. */
+export function offersXmpp(protocols: string): boolean {
+  return protocols.split(',').some((protocol) => protocol.trim() === SUBPROTOCOL)
+}
+
+/** A connection but for its socket. */
+export abstract class FrameConnection implements Connection, Flushable {
+  readonly framing = 'frame'
+  readonly address: string
+  readonly loopback: boolean
+  readonly encrypted: boolean
+  readonly canStartTls = false
+  events!: ConnectionEvents
+  protected readonly log: Log
+  #frames: (string | Buffer)[] = []
+  #gatheredBytes = 0
+  #gone = false
+
+  constructor(client: WebSocketClient, log: Log) {
+    this.log = log
+    this.address = client.address
+    this.loopback = client.loopback
+    this.encrypted = client.encrypted
+  }
+
+  abstract get unsentBytes(): number
+  abstract pause(): void
+  abstract resume(): void
+  abstract destroy(): void
+  /** Offers the frames to the socket, as one write. */
+  protected abstract send(frames: readonly (string | Buffer)[]): void
+  /** RFC 6455 §7.1.2. */
+  protected abstract close(code: number, reason?: string): void
+
+  /** Nothing more is written, and `closed` has been told. */
+  protected get gone(): boolean {
+    return this.#gone
+  }
+
+  protected leave(): void {
+    if (this.#gone) return
+    this.#gone = true
+    this.#frames = []
+    this.events.closed()
+  }
+
+  refuseBinary(): void {
+    if (!this.#gone) this.close(CLOSE.unsupportedData, TEXT_ONLY)
+  }
+
+  write(head: string, body?: Uint8Array, tail?: string): void {
+    if (this.#gone) return
+    if (this.#frames.length === 0) flushAtTurnEnd(this)
+    const frame = body === undefined ? head : join([head, body, tail!])
+    this.#frames.push(frame)
+    this.#gatheredBytes += frame.length
+    if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()
+  }
+
+  flush(): void {
+    const frames = this.#frames
+    if (this.#gone || frames.length === 0) return
+    this.#frames = []
+    this.#gatheredBytes = 0
+    this.send(frames)
+  }
+
+  broke(error: unknown): void {
+    this.log.error('connection.broke', { address: this.address, error })
+    this.destroy()
+  }
+
+  startTls(): void {
+    throw new Error('a WebSocket has no STARTTLS')
+  }
+
+  end(): void {
+    this.flush()
+    if (!this.#gone) this.close(CLOSE.normal)
+  }
+}
