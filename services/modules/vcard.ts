@@ -1,0 +1,156 @@
+// XEP-0054: vcard-temp, and the avatars in it: XEP-0153, with the part of XEP-0398 that needs no personal eventing.
+//
+// The vCard is the one entry of a journal, so that a login does not read a picture. Beside it is a record, read with the
+// account: whether there is a vCard, and the hash of its photo. Presence that goes out is given that hash here, since only
+// the server knows it without asking; so presence with no photo behind it costs one look-up, and a tree is made only of
+// one that has the word in its bytes.
+//
+//   pk = j#vcard#romeo@example.org   sk = vcard   the element, as XML
+//   pk = a#romeo@example.org         sk = vcard   { "photo": SHA-1, or '' }
+import { createHash } from 'node:crypto'
+import { type App, defineModule } from '#core/module.ts'
+import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
+import { StanzaError } from '#xmpp/error.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { childOf, type Element, el, type Stanza, textOf, withChildBehind, withChildren } from '#xmpp/stanza.ts'
+import { asBuffer } from '#xmpp/xml.ts'
+import { elementsOf, storedXml } from './stored-xml.ts'
+
+const NS = 'vcard-temp'
+const NS_UPDATE = 'vcard-temp:x:update'
+const ENTRY = 'vcard'
+
+interface Options {
+  bytesMax: number
+  photoInPresence: boolean
+}
+
+/** What is known of a vCard without reading it; null where there is none. */
+type Known = { readonly photo: string } | null
+
+export default defineModule<void, Options>({
+  name: 'vcard',
+  home: 'presence', // presence shows the hash of the photo
+  xeps: [
+    { number: '0054', version: '1.3.0' },
+    { number: '0153', version: '1.1.1' },
+    { number: '0398', version: '1.0.0', status: 'partial' },
+  ],
+  features: { host: [NS], account: [NS] }, // XEP-0054 §4
+  namespaces: [NS],
+  journals: ['vcard'],
+  options: {
+    bytesMax: {
+      default: 65_536,
+      min: 1_024,
+      max: 262_144,
+      doc: 'The largest vCard an account may store, in bytes, its photo among them.',
+    },
+    photoInPresence: {
+      default: true,
+      doc: 'Whether the server writes the hash of the photo into presence, as clients cannot know it at once (XEP-0398 §4).',
+    },
+  },
+
+  setup(app) {
+    const vcards = new VCards(app, app.journal('vcard'), app.record<Known>('vcard', null))
+    app.iq('get', NS, 'vCard', 'self', async ({ account }) => (await vcards.read(account)) ?? none('item-not-found')) // §3.1
+    // §3.3: anybody may ask. What they are told where there is none is what they are told where there is no account.
+    app.iq('get', NS, 'vCard', 'account', async ({ account }) => (await vcards.read(account)) ?? none('service-unavailable'))
+    app.iq('set', NS, 'vCard', 'self', ({ account, payload }) => vcards.write(account, payload))
+    // §3.2 allows any error, and §3.3 says why it had better not be one that only an account gives.
+    app.iq('set', NS, 'vCard', 'account', () => none('service-unavailable'))
+    if (app.role === 'presence' && app.options.photoInPresence) {
+      app.stamp('outbound', (stanza, { account }) => (isAvailable(stanza) ? vcards.stamp(account, stanza) : stanza))
+    }
+  },
+})
+
+function none(condition: 'item-not-found' | 'service-unavailable'): never {
+  throw new StanzaError(condition)
+}
+
+class VCards {
+  readonly #bytesMax: number
+  readonly #journal: AccountJournal
+  readonly #known: AccountRecord<Known>
+
+  constructor({ options }: App<Options>, journal: AccountJournal, known: AccountRecord<Known>) {
+    this.#bytesMax = options.bytesMax
+    this.#journal = journal
+    this.#known = known
+  }
+
+  /** Undefined where there is none, which costs no read. */
+  async read(account: Jid): Promise<Element | undefined> {
+    if (await this.#known.read(account, (known) => known === null)) return undefined
+    for await (const { entry } of this.#journal.range(account, { limit: 1 })) return elementsOf(entry)[0]
+    return undefined
+  }
+
+  /** §3.2: the whole is replaced. An empty one is none: there is no other way to delete it. */
+  async write(account: Jid, vcard: Element): Promise<void> {
+    const entry = this.#entryOf(vcard)
+    const photo = photoHash(vcard)
+    await this.#known.update(account, (before) => {
+      // Both or none: what is staged in one turn is one commit.
+      if (entry === undefined) {
+        this.#journal.remove(account, ENTRY)
+        return null
+      }
+      this.#journal.append(account, ENTRY, entry)
+      return before?.photo === photo ? before : { photo }
+    })
+  }
+
+  /** Undefined for an empty one. Throws not-acceptable for one that is too large. */
+  #entryOf(vcard: Element): Buffer | undefined {
+    if (vcard.children.every((child) => typeof child === 'string' && child.trim() === '')) return undefined
+    const entry = storedXml([vcard], this.#bytesMax)
+    if (entry === undefined) throw new StanzaError('not-acceptable', `the vCard is over ${this.#bytesMax} bytes`, { echo: false })
+    return entry
+  }
+
+  /** XEP-0398 §4, for directed presence, too. An account without a photo says what its client says. */
+  stamp(account: Jid, presence: Stanza): MaybePromise<Stanza> {
+    return this.#known.read(account, (known) =>
+      known === null || known.photo === '' ? presence : withHash(presence, known.photo),
+    )
+  }
+}
+
+function isAvailable({ name, type }: Stanza): boolean {
+  return name === 'presence' && type === ''
+}
+
+/**
+ * XEP-0398 §4: what shows no hash, and what shows another, shows this one. Only "no image to be advertised" (XEP-0153
+ * §4.1) stays: so a client keeps the photo out of its presence.
+ */
+function withHash(presence: Stanza, hash: string): Stanza {
+  if (!asBuffer(presence.payload).includes(NS_UPDATE)) return withChildBehind(presence, update(hash))
+  const children = presence.tree()
+  const updates = children.filter(isUpdate)
+  const photos = updates.map((x) => childOf(x, 'photo', NS_UPDATE))
+  const isSilent = (photo: Element | undefined) => photo !== undefined && textOf(photo).trim() === ''
+  const isRight = (photo: Element | undefined) => photo !== undefined && textOf(photo) === hash
+  if (photos.some(isSilent) || (photos.length === 1 && isRight(photos[0]))) return presence
+  return withChildren(presence, [...children.filter((child) => !isUpdate(child)), update(hash)])
+}
+
+function isUpdate({ name, ns }: Element): boolean {
+  return name === 'x' && ns === NS_UPDATE
+}
+
+function update(hash: string): Element {
+  return el('x', NS_UPDATE, {}, el('photo', NS_UPDATE, {}, hash))
+}
+
+/** XEP-0153 §3.1: of the picture itself. '' where there is none, or where it is not base64: nobody could check it. */
+function photoHash(vcard: Element): string {
+  const photo = childOf(vcard, 'PHOTO', NS)
+  const data = photo && childOf(photo, 'BINVAL', NS)
+  const base64 = data === undefined ? '' : textOf(data).replace(/\s+/g, '') // §4.6
+  if (base64 === '' || base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return ''
+  return createHash('sha1').update(base64, 'base64').digest('hex')
+}
