@@ -1,7 +1,7 @@
 // The configuration as every command reads it: the modules that may be left out say which options they have.
 import { type LoadedConfig, loadConfig } from '#core/config.ts'
 import type { AnyModule } from '#core/module.ts'
-import { allModules, isOptional } from '#embedded/modules.ts'
+import { allModules, optionsOf } from '#embedded/modules.ts'
 
 export interface Configured extends LoadedConfig {
   readonly modules: readonly AnyModule[]
@@ -10,6 +10,5 @@ export interface Configured extends LoadedConfig {
 /** Throws ConfigError. */
 export async function readConfiguration(file: string | undefined): Promise<Configured> {
   const modules = await allModules()
-  const moduleOptions = Object.fromEntries(modules.filter(isOptional).map(({ name, options }) => [name, options ?? {}]))
-  return { ...loadConfig({ moduleOptions, ...(file !== undefined && { file }) }), modules }
+  return { ...loadConfig({ moduleOptions: optionsOf(modules), ...(file !== undefined && { file }) }), modules }
 }

@@ -11,7 +11,7 @@ import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_SESSION } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { copyOf, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Edge } from './main.ts'
 import type { ClientStream } from './stream.ts'
 
@@ -126,17 +126,7 @@ export class EdgeSession {
 
   #submit(stanza: Stanza, home: RoleName): void {
     if (this.#unacked > 0 && home !== this.#home) {
-      this.#held = stanzaOfBytes(
-        stanza.name,
-        stanza.from,
-        stanza.to,
-        stanza.id,
-        stanza.type,
-        stanza.lang,
-        stanza.child,
-        Buffer.from(stanza.payload),
-        stanza.trace,
-      )
+      this.#held = copyOf(stanza, stanza.trace)
       this.#heldFor = home
       this.#pause()
       return

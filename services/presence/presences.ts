@@ -11,7 +11,7 @@ import { BoundSession, type Registry } from '#core/registry.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { bareOf, type Jid, parseJid, withResource } from '#xmpp/jid.ts'
-import { readdress, type Stanza, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { copyOf, readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits } from './availability.ts'
 import type { Rosters } from './roster.ts'
 import type { RosterItem } from './roster-item.ts'
@@ -77,7 +77,7 @@ export class Presences {
 
   /** Presence without `to` and without type (§4.2, §4.4). */
   show(received: Stanza, session: BoundSession, done: Done): void | Promise<void> {
-    const presence = kept(received)
+    const presence = copyOf(received, '') // it is shown again long after its trace has ended
     const account = bareOf(presence.from)
     return this.#read(account, (items, hidden) => {
       const { resource } = session.jid
@@ -328,9 +328,4 @@ function concerned(changed: readonly Jid[], items: ReadonlyMap<string, RosterIte
     }
   }
   return found.values()
-}
-
-/** A copy that keeps no more memory than its own bytes: what arrives is a view of a frame of the bus. */
-function kept({ name, from, to, id, type, lang, child, payload }: Stanza): Stanza {
-  return stanzaOfBytes(name, from, to, id, type, lang, child, new Uint8Array(payload))
 }

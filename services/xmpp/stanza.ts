@@ -129,6 +129,11 @@ export function withTrace({ name, from, to, id, type, lang, child, payload }: St
   return new ByteStanza(name, from, to, id, type, lang, child, payload, trace, undefined)
 }
 
+/** The same on bytes of its own, for whoever keeps it: what arrives is a view of a buffer that is larger, or used again. */
+export function copyOf({ name, from, to, id, type, lang, child, payload }: Stanza, trace: string): Stanza {
+  return stanzaOfBytes(name, from, to, id, type, lang, child, new Uint8Array(payload), trace)
+}
+
 /** The same head on other children. */
 export function withChildren(before: Stanza, children: readonly Element[]): Stanza {
   return stanza(before.name, before.from, before, ...children)
