@@ -20,6 +20,11 @@ export interface Connection {
   write(head: string, body?: Uint8Array, tail?: string): void
   /** Bytes that were offered to the socket and that it has not taken: the kernel's buffers are full. Nothing that is still gathered. */
   readonly unsentBytes: number
+  /**
+   * What ties a login to this very connection, so that nobody in the middle can pass it on: RFC 9266 §2, RFC 5929 §4.1.
+   * Undefined where there is no TLS of ours, or TLS too old for it.
+   */
+  channelBinding?(type: ChannelBindingType): Uint8Array | undefined
   /** Begins TLS on what was a plain connection; the bytes that follow are the client's hello. */
   startTls(): void
   /** Reads no more until `resume`. */
@@ -30,6 +35,8 @@ export interface Connection {
   /** Closes at once. */
   destroy(): void
 }
+
+export type ChannelBindingType = 'tls-exporter' | 'tls-server-end-point'
 
 /** What the connection tells its stream. */
 export interface ConnectionEvents {

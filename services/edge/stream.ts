@@ -12,29 +12,20 @@
 
 import { errorOf } from '#core/answer.ts'
 import type { Timer } from '#core/clock.ts'
-import type { Delivery } from '#core/envelope.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
-import { type Jid, makeJid, NO_JID, parseJid, prepareResource, withResource } from '#xmpp/jid.ts'
-import { NS_BIND, NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
+import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
-import { attr, childOf, el, rootTag, type Stanza, stanza, stanzaOfBytes, textOf } from '#xmpp/stanza.ts'
-import { escapeText, serialise } from '#xmpp/xml.ts'
+import { attr, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { serialise } from '#xmpp/xml.ts'
+import { takeBind } from './binding.ts'
 import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
-import { featuresAfterLogin, featuresBeforeLogin, mayLogIn, plainAllowed } from './features.ts'
+import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
+import { Login } from './login.ts'
 import type { Edge } from './main.ts'
-import {
-  beginExchange,
-  decodeSaslData,
-  encodeSaslData,
-  refusalOf,
-  type SaslCondition,
-  SaslError,
-  type SaslExchange,
-  type SaslStep,
-} from './sasl/mechanism.ts'
-import { EdgeSession } from './session.ts'
+import type { EdgeSession } from './session.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
 
@@ -52,8 +43,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   /** Set by the login. */
   #account: Jid | undefined
   #session: EdgeSession | undefined
-  #exchange: SaslExchange | undefined
-  #tries = 0
+  readonly #login: Login
   #pauses = 0
   #loginTimer: Timer | undefined
   /** Seconds of lagging without any progress, and what was unsent at the last of them. */
@@ -66,6 +56,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#framing = connection.framing === 'stream' ? STREAM_FRAMING : FRAME_FRAMING
     this.xmlns = this.#framing.xmlns
     this.#scanner = new Scanner(connection.framing, edge.scanLimitsBeforeLogin, this)
+    this.#login = new Login(edge, connection, this)
     this.#loginTimer = edge.clock.setTimeout(
       () => this.fail(new StreamError('connection-timeout', 'no login in time')),
       edge.limits.loginTimeoutMs,
@@ -74,6 +65,11 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   get state(): State {
     return this.#state
+  }
+
+  /** Of the stream header, prepared; '' before it. */
+  get domain(): string {
+    return this.#domain
   }
 
   // --- what comes in
@@ -112,10 +108,10 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#sendHeader(from === '' ? '' : (this.#account?.bare ?? bareOrNothing(from))) // §4.7.2
     if (this.#account === undefined) {
       this.#state = 'negotiating'
-      this.#write(this.#framing.features(serialise(featuresBeforeLogin(this.#edge, this.#connection), NS_CLIENT)))
+      this.write(this.#framing.features(serialise(featuresBeforeLogin(this.#edge, this.#connection), NS_CLIENT)))
     } else {
       this.#state = 'binding'
-      this.#write(this.#framing.features(serialise(featuresAfterLogin(this.#edge), NS_CLIENT)))
+      this.write(this.#framing.features(serialise(featuresAfterLogin(this.#edge), NS_CLIENT)))
     }
   }
 
@@ -127,7 +123,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       case 'negotiating':
         return this.#negotiate(element)
       case 'binding':
-        return this.#bind(element)
+        return takeBind(element, this.#account!, this.#edge, this)
       case 'open':
       case 'reopen':
         throw new StreamError('bad-format', 'the stream is not open') // RFC 7395 §3.4: an <open/> comes first
@@ -153,7 +149,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   #end(): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
-    this.#write(this.#framing.close())
+    this.write(this.#framing.close())
     this.#finish()
     this.#connection.end()
   }
@@ -162,7 +158,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   #negotiate(element: ScannedElement): void {
     if (element.ns === NS_TLS && element.name === 'starttls') return this.#startTls()
-    if (element.ns === NS_SASL) return this.#sasl(element)
+    if (element.ns === NS_SASL) return this.#login.take(element)
     if (element.ns === NS_CLIENT && element.name === 'iq' && this.#mayAsk(element)) return this.#ask(element)
     throw new StreamError('not-authorized', 'log in first') // RFC 6120 §4.9.3.12
   }
@@ -175,73 +171,23 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   #startTls(): void {
     if (!this.#connection.canStartTls) {
-      this.#write(`<failure xmlns='${NS_TLS}'/>`) // RFC 6120 §5.4.2.2: and the stream ends
+      this.write(`<failure xmlns='${NS_TLS}'/>`) // RFC 6120 §5.4.2.2: and the stream ends
       return this.streamEnd()
     }
-    this.#write(`<proceed xmlns='${NS_TLS}'/>`)
+    this.write(`<proceed xmlns='${NS_TLS}'/>`)
     this.#scanner.reset() // nothing that came before the hello survives it, RFC 6120 §5.4.3.3
     this.#state = 'open'
     this.#headerSent = false
     this.#connection.startTls()
   }
 
-  #sasl(element: ScannedElement): void {
-    if (!mayLogIn(this.#edge, this.#connection)) return this.#saslFailure('encryption-required')
-    if (element.name === 'abort') return this.#saslFailure('aborted') // §6.4.4
-    const began = this.#exchange !== undefined
-    if (began ? element.name !== 'response' : element.name !== 'auth')
-      return this.#saslFailure('malformed-request', 'out of order')
-    const tree = element.element()
-    let data: Uint8Array | undefined
-    try {
-      const text = textOf(tree).trim()
-      data = text === '' && element.name === 'auth' ? undefined : text === '' ? new Uint8Array(0) : decodeSaslData(text)
-    } catch (error) {
-      return this.#saslFailure(error instanceof SaslError ? error.condition : 'incorrect-encoding')
-    }
-    let step: Promise<SaslStep>
-    if (this.#exchange !== undefined) {
-      step = this.#exchange.respond(data ?? new Uint8Array(0))
-    } else {
-      const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
-      const mechanism = attr(tree, 'mechanism')
-      this.#exchange = beginExchange(mechanism, this.#edge.saslServer(this.#domain, this.#connection.address), context)
-      if (this.#exchange === undefined) return this.#saslFailure(refusalOf(mechanism, context))
-      step = this.#exchange.start(data)
-    }
-    this.#wait(step, (step) => this.#saslStep(step))
-  }
-
-  #saslStep(step: SaslStep): void {
-    if (this.#state === 'closed') return
-    switch (step.kind) {
-      case 'challenge':
-        this.#write(`<challenge xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</challenge>`)
-        return
-      case 'failure':
-        return this.#saslFailure(step.condition ?? 'not-authorized', step.text)
-      case 'success':
-        this.#exchange = undefined
-        this.#account = makeJid(step.username!, this.#domain)
-        this.#state = 'reopen'
-        this.#headerSent = false
-        this.#scanner.reset()
-        this.#scanner.setLimits(this.#edge.scanLimits)
-        this.#write(
-          step.data === undefined
-            ? `<success xmlns='${NS_SASL}'/>`
-            : `<success xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</success>`,
-        )
-    }
-  }
-
-  /** RFC 6120 §6.4.5: the client may try again, a few times. */
-  #saslFailure(condition: SaslCondition, text = ''): void {
-    this.#exchange = undefined
-    const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
-    this.#write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
-    if (++this.#tries >= this.#edge.limits.loginFailuresPerStream)
-      throw new StreamError('policy-violation', 'too many failed logins')
+  /** The login has succeeded: a new stream follows (RFC 6120 §6.4.6). */
+  loggedIn(account: Jid): void {
+    this.#account = account
+    this.#state = 'reopen'
+    this.#headerSent = false
+    this.#scanner.reset()
+    this.#scanner.setLimits(this.#edge.scanLimits)
   }
 
   /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */
@@ -250,61 +196,31 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     const host = parseJid(this.#domain)
     const iq = stanzaOfBytes('iq', NO_JID, host, id, type, lang, child, Buffer.from(payload))
     if (element.childCount !== 1 || id === '' || (type !== 'get' && type !== 'set'))
-      return this.#answer(errorOf(iq, new StanzaError('bad-request')))
-    this.#wait(this.#edge.askAsStranger(iq, this.#connection.address), (answer) => this.#answer(answer))
+      return this.answer(errorOf(iq, new StanzaError('bad-request')))
+    this.wait(this.#edge.askAsStranger(iq, this.#connection.address), (answer) => this.answer(answer))
   }
 
   // --- after the login
 
-  #bind(element: ScannedElement): void {
-    const account = this.#account!
-    if (
-      element.ns !== NS_CLIENT ||
-      element.name !== 'iq' ||
-      element.child !== BIND ||
-      element.type !== 'set' ||
-      element.childCount !== 1
-    ) {
-      throw new StreamError('not-authorized', 'bind a resource first') // RFC 6120 §7.1
-    }
-    const { id } = element
-    const refuse = (error: StanzaError): void =>
-      this.#answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), error))
-    if (id === '') return refuse(new StanzaError('bad-request', 'an iq has an id')) // §8.1.3
-    const bind = element.element().children.find((child) => typeof child !== 'string')
-    const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
-    let resource = ''
-    try {
-      if (asked !== undefined && textOf(asked) !== '') resource = prepareResource(textOf(asked))
-    } catch (error) {
-      return refuse(new StanzaError('bad-request', (error as Error).message)) // §7.7.2.1
-    }
-    const session = randomId(12)
-    const early: Delivery[] = []
-    this.#edge.early.set(session, early)
-    const binding = this.#edge.bind(account, session, resource).finally(() => this.#edge.early.delete(session))
-    this.#wait(binding, (bound) => {
-      if (bound instanceof StanzaError) return refuse(bound)
-      this.#session = new EdgeSession(session, bound, this.#edge, this)
-      if (this.#state === 'closed') return this.#session.closed() // the client did not wait for it
-      this.#edge.clock.clearTimeout(this.#loginTimer)
-      this.#loginTimer = undefined
-      this.#edge.sessions.set(session, this.#session)
-      this.#state = 'bound'
-      this.#answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
-      for (const delivery of early) this.#session.receive(delivery)
-    })
+  /** A resource is bound: stanzas from now on. Undefined where the client did not wait for it. */
+  bound(session: EdgeSession): void {
+    this.#session = session
+    if (this.#state === 'closed') return session.closed()
+    this.#edge.clock.clearTimeout(this.#loginTimer)
+    this.#loginTimer = undefined
+    this.#edge.sessions.set(session.id, session)
+    this.#state = 'bound'
   }
 
   /** To the client from its server, before there is a session to deliver to. */
-  #answer(answer: Stanza | undefined): void {
+  answer(answer: Stanza | undefined): void {
     if (answer === undefined) return
     const bare = stanzaOfBytes(answer.name, NO_JID, undefined, answer.id, answer.type, answer.lang, answer.child, answer.payload)
     this.deliver(rootTag(bare, undefined, this.xmlns), bare)
   }
 
   /** Reads nothing more until the promise is settled. */
-  #wait<T>(promise: Promise<T>, then: (value: T) => void): void {
+  wait<T>(promise: Promise<T>, then: (value: T) => void): void {
     this.pause()
     promise.then(then).then(
       () => this.resume(),
@@ -351,10 +267,10 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   #sendHeader(to: string): void {
     this.#headerSent = true
-    this.#write(this.#framing.open({ id: randomId(12), from: this.#domain || this.#edge.domains[0]!, to }))
+    this.write(this.#framing.open({ id: randomId(12), from: this.#domain || this.#edge.domains[0]!, to }))
   }
 
-  #write(text: string): void {
+  write(text: string): void {
     if (this.#state !== 'closed') this.#connection.write(text)
   }
 
@@ -392,8 +308,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       address: this.#connection.address,
     })
     this.#edge.countFailure(error.condition)
-    this.#write(this.#framing.error(error))
-    this.#write(this.#framing.close())
+    this.write(this.#framing.error(error))
+    this.write(this.#framing.close())
     this.#finish()
     this.#connection.end()
   }
@@ -426,5 +342,4 @@ function bareOrNothing(from: string): string {
   }
 }
 
-const BIND = `{${NS_BIND}}bind`
 const CLOSING = { message: '</message>', presence: '</presence>', iq: '</iq>' } as const

@@ -1,0 +1,108 @@
+// A login in the stream: SASL as RFC 6120 §6 writes it, one exchange at a time.
+//
+// The exchange itself (edge/sasl) knows no XML; here its messages get their elements, and failures are counted.
+
+import { StreamError } from '#xmpp/error.ts'
+import { type Jid, makeJid } from '#xmpp/jid.ts'
+import { NS_SASL } from '#xmpp/ns.ts'
+import type { ScannedElement } from '#xmpp/scan.ts'
+import { attr, type Element, textOf } from '#xmpp/stanza.ts'
+import { escapeText } from '#xmpp/xml.ts'
+import type { Connection } from './connection.ts'
+import { mayLogIn, plainAllowed } from './features.ts'
+import type { Edge } from './main.ts'
+import {
+  beginExchange,
+  decodeSaslData,
+  encodeSaslData,
+  refusalOf,
+  type SaslCondition,
+  SaslError,
+  type SaslExchange,
+  type SaslStep,
+} from './sasl/mechanism.ts'
+
+/** What a login needs of its stream. */
+export interface LoginStream {
+  /** The domain of the stream, prepared. */
+  readonly domain: string
+  readonly state: string
+  write(text: string): void
+  /** Reads nothing more until the promise is settled. */
+  wait<T>(promise: Promise<T>, then: (value: T) => void): void
+  loggedIn(account: Jid): void
+}
+
+export class Login {
+  readonly #edge: Edge
+  readonly #connection: Connection
+  readonly #stream: LoginStream
+  #exchange: SaslExchange | undefined
+  #tries = 0
+
+  constructor(edge: Edge, connection: Connection, stream: LoginStream) {
+    this.#edge = edge
+    this.#connection = connection
+    this.#stream = stream
+  }
+
+  /** An element of SASL. Throws StreamError after too many failures. */
+  take(element: ScannedElement): void {
+    if (!mayLogIn(this.#edge, this.#connection)) return this.#fail('encryption-required')
+    if (element.name === 'abort') return this.#fail('aborted') // §6.4.4
+    const began = this.#exchange !== undefined
+    if (began ? element.name !== 'response' : element.name !== 'auth') return this.#fail('malformed-request', 'out of order')
+    const tree = element.element()
+    let data: Uint8Array | undefined
+    try {
+      data = dataOf(tree)
+    } catch (error) {
+      return this.#fail(error instanceof SaslError ? error.condition : 'incorrect-encoding')
+    }
+    if (this.#exchange !== undefined) return this.#await(this.#exchange.respond(data ?? new Uint8Array(0)))
+    const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
+    const mechanism = attr(tree, 'mechanism')
+    this.#exchange = beginExchange(mechanism, this.#edge.saslServer(this.#stream.domain, this.#connection.address), context)
+    if (this.#exchange === undefined) return this.#fail(refusalOf(mechanism, context))
+    this.#await(this.#exchange.start(data))
+  }
+
+  #await(step: Promise<SaslStep>): void {
+    this.#stream.wait(step, (step) => this.#step(step))
+  }
+
+  #step(step: SaslStep): void {
+    if (this.#stream.state === 'closed') return
+    switch (step.kind) {
+      case 'challenge':
+        this.#stream.write(`<challenge xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</challenge>`)
+        return
+      case 'failure':
+        return this.#fail(step.condition ?? 'not-authorized', step.text)
+      case 'success':
+        this.#exchange = undefined
+        this.#stream.loggedIn(makeJid(step.username, this.#stream.domain))
+        this.#stream.write(
+          step.data === undefined
+            ? `<success xmlns='${NS_SASL}'/>`
+            : `<success xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</success>`,
+        )
+    }
+  }
+
+  /** RFC 6120 §6.4.5: the client may try again, a few times. */
+  #fail(condition: SaslCondition, text = ''): void {
+    this.#exchange = undefined
+    const said = text === '' ? '' : `<text xml:lang='en'>${escapeText(text)}</text>`
+    this.#stream.write(`<failure xmlns='${NS_SASL}'><${condition}/>${said}</failure>`)
+    if (++this.#tries >= this.#edge.limits.loginFailuresPerStream)
+      throw new StreamError('policy-violation', 'too many failed logins')
+  }
+}
+
+/** Undefined: `<auth/>` without an initial response, which is not the same as an empty one (RFC 6120 §6.4.2). */
+function dataOf(tree: Element): Uint8Array | undefined {
+  const text = textOf(tree).trim()
+  if (text !== '') return decodeSaslData(text)
+  return tree.name === 'auth' ? undefined : new Uint8Array(0)
+}
