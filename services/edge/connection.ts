@@ -25,6 +25,8 @@ export interface Connection {
    * Undefined where there is no TLS of ours, or TLS too old for it.
    */
   channelBinding?(type: ChannelBindingType): Uint8Array | undefined
+  /** The client's, where it has shown one that `tls.clientCa` vouches for: the JIDs it names (XEP-0178 §2). Known once TLS is up. */
+  readonly clientCertificate?: { readonly xmppAddrs: readonly string[] } | undefined
   /** Begins TLS on what was a plain connection; the bytes that follow are the client's hello. */
   startTls(): void
   /** Reads no more until `resume`. */
