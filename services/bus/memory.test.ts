@@ -23,7 +23,7 @@ describe('memoryBus', () => {
     expect(got).toBe(body)
   })
 
-  test('one burst is dispatched in one turn, and what handlers publish in the next', async () => {
+  test('what handlers publish is dispatched behind the burst that it came from, in the same turn', async () => {
     const bus = memoryBus()
     const seen: string[] = []
     bus.subscribe('a', () => {
@@ -34,9 +34,33 @@ describe('memoryBus', () => {
     bus.publish('a', body)
     bus.publish('a', body)
     await turn()
-    expect(seen).toEqual(['a', 'a'])
-    await turn()
     expect(seen).toEqual(['a', 'a', 'b', 'b'])
+  })
+
+  test('so is what they gather until their microtasks', async () => {
+    const bus = memoryBus()
+    const seen: string[] = []
+    bus.subscribe('a', () => queueMicrotask(() => bus.publish('b', body)))
+    bus.subscribe('b', () => seen.push('b'))
+    bus.publish('a', body)
+    await turn()
+    expect(seen).toEqual(['b'])
+  })
+
+  test('a turn has at most four bursts: then others have theirs', async () => {
+    const bus = memoryBus()
+    let count = 0
+    bus.subscribe('a', () => {
+      count++
+      if (count < 10) bus.publish('a', body)
+    })
+    bus.publish('a', body)
+    const counts: number[] = []
+    for (let i = 0; i < 3; i++) {
+      await turn()
+      counts.push(count)
+    }
+    expect(counts).toEqual([4, 8, 10])
   })
 
   test('a group takes turns, also across a change of subscriptions', async () => {

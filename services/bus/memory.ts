@@ -1,8 +1,9 @@
 // The bus inside one process.
 //
 // A body is handed on as the reference it came as. Publishing only queues: one setImmediate per burst dispatches what was
-// queued before it ran, and what handlers publish meanwhile waits for the next, so that ordering and re-entrancy are as on
-// NATS and sockets get their turn. Who gets a body is decided when it is published, as a server would, by one Map look-up:
+// queued before it ran, and what handlers publish meanwhile waits for the next burst, so that ordering and re-entrancy are as
+// on NATS. A few bursts may follow each other within one turn of the event loop: a message takes two, from the edge to its
+// owner and back, and a turn more is a system call more. Then sockets get their turn. Who gets a body is decided when it is published, as a server would, by one Map look-up:
 // a route is made once per subject and mended only after a subscription came or went.
 //
 // The queue is bounded, and what comes on top is lost, as on NATS. Lanes, their acks and answers are not: nobody here sends
@@ -24,6 +25,8 @@ const QUEUED_BODIES_MAX = 500_000
 const QUEUED_BYTES_MAX = 256 * 1024 * 1024
 /** What is queued whatever waits there already. */
 const KEPT_SUBJECT = /^(?:lane|ack)\./
+/** Bursts in one turn. */
+const BURSTS_MAX = 4
 /** Routes remembered; the subjects of one deployment are far fewer. Reaching it forgets them all. */
 const ROUTES_MAX = 10_000
 
@@ -73,6 +76,8 @@ class MemoryBus implements Bus {
   #edition = 0
   #queue: Delivery[] = []
   #queuedBytes = 0
+  /** Those of this turn; 0 where none has begun, or the last one has published nothing. */
+  #bursts = 0
   #running = 0
   #state: BusState = 'up'
   #draining: Promise<void> | undefined
@@ -202,8 +207,9 @@ class MemoryBus implements Bus {
       if (this.#state === 'up') this.#tell('slow')
       return
     }
-    if (this.#queue.push({ member, body, reply }) === 1) setImmediate(this.#dispatch)
+    this.#queue.push({ member, body, reply })
     this.#queuedBytes += body.length
+    this.#schedule()
   }
 
   /** The answer travels by the queue, behind what the handler published before it; it is in time if given in time. */
@@ -214,15 +220,20 @@ class MemoryBus implements Bus {
     clearTimeout(question.timer)
     const handler = (body: Uint8Array) => question.settle(body)
     // Not by #push: an answer is not dropped, and there is at most one per question.
-    if (this.#queue.push({ member: { subject, group: undefined, handler, open: true }, body: answer, reply: noReply }) === 1) {
-      setImmediate(this.#dispatch)
-    }
+    this.#queue.push({ member: { subject, group: undefined, handler, open: true }, body: answer, reply: noReply })
+    this.#schedule()
+  }
+
+  /** Within a burst the next one is looked after by #goOn. */
+  #schedule(): void {
+    if (this.#queue.length === 1 && this.#bursts === 0) setImmediate(this.#dispatch)
   }
 
   readonly #dispatch = (): void => {
     const queue = this.#queue
     this.#queue = []
     this.#queuedBytes = 0
+    this.#bursts++
     for (const { member, body, reply } of queue) {
       if (!member.open) continue
       try {
@@ -233,7 +244,14 @@ class MemoryBus implements Bus {
       }
     }
     if (this.#state === 'slow') this.#tell('up')
+    queueMicrotask(this.#goOn) // behind what the handlers gather until their microtasks, and publish there
     this.#checkIdle()
+  }
+
+  readonly #goOn = (): void => {
+    if (this.#queue.length > 0 && this.#bursts < BURSTS_MAX) return this.#dispatch()
+    this.#bursts = 0
+    if (this.#queue.length > 0) setImmediate(this.#dispatch)
   }
 
   /** A handler's type returns nothing, but an async function is one: it is running until its promise settles. */

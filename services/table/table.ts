@@ -5,8 +5,10 @@
 //   pk = a#romeo@example.org           sk = account            credentials and what the account is (core/accounts.ts)
 //                                      sk = roster#juliet@…    a map: one row per key               (core/store.ts)
 //                                      sk = blocking           a record: one row                    (core/store.ts)
-//   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids
+//   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids (core/journal.ts)
+//   pk = j#mam#romeo@example.org       sk = ~juliet@… <time>   of a thread, something is in this stretch of time; no value
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
+//   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/auth.ts)
 //   pk = o#router                      sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
 
 export interface Key {

@@ -45,11 +45,13 @@ export class StanzaError extends Error {
   readonly extra: Element | undefined
   /** Whether the answer repeats what was refused (RFC 6120 §8.3.1), or what it repeats of it: by default all. */
   readonly echo: boolean | Element
+  /** The code of old (XEP-0086), for what still demands it. */
+  readonly code: string | undefined
 
   constructor(
     condition: StanzaCondition,
     text = '',
-    options: { type?: ErrorType; extra?: Element; echo?: boolean | Element } = {},
+    options: { type?: ErrorType; extra?: Element; echo?: boolean | Element; code?: string } = {},
   ) {
     super(text === '' ? condition : `${condition}: ${text}`)
     this.name = 'StanzaError'
@@ -58,6 +60,7 @@ export class StanzaError extends Error {
     this.text = text
     this.extra = options.extra
     this.echo = options.echo ?? true
+    this.code = options.code
   }
 }
 
@@ -94,11 +97,14 @@ export class StreamError extends Error {
   readonly condition: StreamCondition
   /** The human-readable `<text/>`; '' for none. */
   readonly text: string
+  /** An application-specific condition (RFC 6120 §4.9.4). */
+  readonly extra: Element | undefined
 
-  constructor(condition: StreamCondition, text = '') {
+  constructor(condition: StreamCondition, text = '', extra?: Element) {
     super(text === '' ? condition : `${condition}: ${text}`)
     this.name = 'StreamError'
     this.condition = condition
     this.text = text
+    this.extra = extra
   }
 }

@@ -1,4 +1,7 @@
 // Bytes that come in pieces, gathered in one buffer that grows fourfold (making one costs more than filling it).
+//
+// What has become large has the size of a spare: it is used again by whoever next gathers as much. Made anew for each large
+// stanza, such buffers are most of what the garbage collector stops the process for.
 
 export class Gather {
   bytes: Buffer = NOTHING
@@ -8,7 +11,7 @@ export class Gather {
     const size = end - start
     if (size === 0) return
     if (this.length + size > this.bytes.length) {
-      const grown = Buffer.allocUnsafeSlow(Math.max(BYTES_MIN, 4 * this.bytes.length, this.length + size))
+      const grown = bufferOf(Math.max(BYTES_MIN, 4 * this.bytes.length, this.length + size))
       grown.set(this.bytes.subarray(0, this.length))
       this.bytes = grown
     }
@@ -17,10 +20,12 @@ export class Gather {
     this.length += size
   }
 
-  /** Forgets what it holds. A big buffer is let go: there is one of these per connection. */
+  /** Forgets what it holds, which may be written over from now on. A big buffer is let go, for others. */
   clear(): void {
     this.length = 0
-    if (this.bytes.length > BYTES_KEPT) this.bytes = NOTHING
+    if (this.bytes.length <= BYTES_KEPT) return
+    if (this.bytes.length === SPARE_BYTES && spares.length < SPARES_MAX) spares.push(this.bytes)
+    this.bytes = NOTHING
   }
 
   /** Hands over what it holds. */
@@ -32,6 +37,16 @@ export class Gather {
   }
 }
 
+/** Of so many bytes, or of a spare's where that is not much more. */
+function bufferOf(bytes: number): Buffer {
+  if (bytes <= SPARE_BYTES / 4 || bytes > SPARE_BYTES) return Buffer.allocUnsafeSlow(bytes)
+  return spares.pop() ?? Buffer.allocUnsafeSlow(SPARE_BYTES)
+}
+
 const NOTHING = Buffer.alloc(0)
 const BYTES_MIN = 2048
 const BYTES_KEPT = 4096
+const SPARE_BYTES = 256 * 1024
+/** 4 MiB in all. */
+const SPARES_MAX = 16
+const spares: Buffer[] = []

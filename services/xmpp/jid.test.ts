@@ -1,6 +1,19 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { bareOf, JidError, makeJid, NO_JID, parseJid, prepareDomain, prepareLocal, prepareResource, withResource } from './jid.ts'
+import {
+  bareOf,
+  JidError,
+  jidOfBytes,
+  makeJid,
+  NO_JID,
+  parseJid,
+  prepareDomain,
+  prepareLocal,
+  prepareResource,
+  withResource,
+} from './jid.ts'
 
 describe('RFC 7622 §3.5 Examples', () => {
   test.each([
@@ -326,4 +339,48 @@ describe('for any string', () => {
       { numRuns: 3000 },
     )
   })
+})
+
+describe('an address that is read from bytes', () => {
+  const read = (text: string) => {
+    const bytes = Buffer.from(`<<${text}>>`)
+    return jidOfBytes(bytes, 2, bytes.length - 2)
+  }
+
+  test('is the one that parseJid gives', () => {
+    forAllTexts((text) => {
+      const jid = attempt(() => parseJid(text))
+      if (jid === undefined) return
+      expect(read(jid.full)).toEqual(jid)
+      expect(read(jid.full)).toEqual(jid) // from the table
+    })
+  })
+
+  test('is not taken for one whose letters have the numbers of its bytes', () => {
+    for (const text of ['a@example.org/\u00E9', 'a@example.org/\u00C3\u00A9', 'a@example.org/\u00E9']) {
+      expect(read(text)).toEqual(parseJid(text))
+      expect(read(text)).toEqual(parseJid(text))
+    }
+  })
+
+  test('is prepared, and refused as parseJid refuses it', () => {
+    expect(read('Romeo@Example.ORG/Garden').full).toBe('romeo@example.org/Garden')
+    expect(() => read('@example.org')).toThrow(JidError)
+    expect(jidOfBytes(Buffer.alloc(0), 0, 0)).toBe(NO_JID)
+  })
+})
+
+test('an address that was cut out of a large text does not keep the text in memory', () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const heapMiB = (): number => {
+    collect()
+    return process.memoryUsage().heapUsed / 1024 / 1024
+  }
+  const before = heapMiB()
+  for (let i = 0; i < 400; i++) {
+    const text = Buffer.from(`${'x'.repeat(200_000)}somebody-with-a-long-name${i}@example.org/a resource`).toString()
+    parseJid(text.slice(200_000)) // 80 MB in all, if they were kept
+  }
+  expect(heapMiB() - before).toBeLessThan(20)
 })

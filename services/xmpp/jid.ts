@@ -11,6 +11,7 @@
 import { isIPv6 } from 'node:net'
 import { domainToASCII, domainToUnicode } from 'node:url'
 import { mapWidth, nameFollowsBidiRule, opaqueString, PrecisError, requireLabel, usernameCaseMapped } from './precis.ts'
+import { freshString, own } from './strings.ts'
 
 export interface Jid {
   /** '' where the address has none; so with `resource`. */
@@ -47,12 +48,32 @@ const CACHED_TEXT_MAX = 256
 let young = new Map<string, Jid>()
 let old = new Map<string, Jid>()
 
+/** By a hash of their text: what is read from bytes is found here before a string is made of it. A later one takes the place. */
+const SLOTS = 16_384
+const slots: Jid[] = new Array<Jid>(SLOTS).fill(NO_JID)
+
 /**
  * Reads an address and prepares its parts (RFC 7622 §3.2-3.4). Throws JidError. The same text again costs one
  * look-up and gives the same object, for as long as the cache holds it.
  */
 export function parseJid(text: string): Jid {
   return young.get(text) ?? parseUncached(text)
+}
+
+/** The address that these bytes are, prepared already: what we have written ourselves. Throws JidError where it is none. */
+export function jidOfBytes(bytes: Buffer, start: number, end: number): Jid {
+  if (start === end) return NO_JID
+  // The domain, which most have in common, is left out: the beginning tells accounts apart, the end resources.
+  let hash = end - start
+  for (let i = start, last = Math.min(end, start + 12); i < last; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0
+  for (let i = Math.max(start, end - 8); i < end; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0
+  const slot = (hash ^ (hash >>> 14)) & (SLOTS - 1)
+  const known = slots[slot]!
+  if (spells(bytes, start, end, known.full)) return known
+  const jid = parseJid(freshString(bytes, start, end))
+  // Only ASCII: there a unit of the text is a byte, so that `spells` cannot take one text for another.
+  if (jid.full.length === end - start && jid.full.length <= CACHED_TEXT_MAX) slots[slot] = jid
+  return jid
 }
 
 /** Joins parts, each of which is prepared. Throws JidError. An empty local or resource is none. */
@@ -62,8 +83,7 @@ export function makeJid(local: string, domain: string, resource = ''): Jid {
 
 /** The address without its resource; itself where it has none. */
 export function bareOf(jid: Jid): Jid {
-  if (jid.resource === '') return jid
-  return young.get(jid.bare) ?? remember(jid.bare, old.get(jid.bare) ?? birth(jid.local, jid.domain, ''))
+  return jid.resource === '' ? jid : Address.bareOf(jid)
 }
 
 /** The address with another resource, which is prepared; '' for none. Throws JidError. */
@@ -108,9 +128,11 @@ export function prepareDomain(text: string): string {
   return prepared
 }
 
-function parseUncached(text: string): Jid {
-  const known = old.get(text)
-  if (known !== undefined) return remember(text, known)
+function parseUncached(written: string): Jid {
+  const known = old.get(written)
+  if (known !== undefined) return remember(written, known)
+  // A string that was cut out of a stanza keeps the whole stanza in memory, for as long as we keep it.
+  const text = own(written)
   // §3.1: the first "/" begins the resource, and only before it does the first "@" end the localpart.
   const slash = text.indexOf('/')
   const address = slash === -1 ? text : text.slice(0, slash)
@@ -118,7 +140,7 @@ function parseUncached(text: string): Jid {
   const local = at === -1 ? '' : prepareLocal(address.slice(0, at))
   const domain = prepareDomain(address.slice(at + 1))
   const resource = slash === -1 ? '' : prepareResource(text.slice(slash + 1))
-  return remember(text, birth(local, domain, resource))
+  return remember(text, birth(local, domain, resource, text))
 }
 
 function remember(text: string, jid: Jid): Jid {
@@ -127,14 +149,59 @@ function remember(text: string, jid: Jid): Jid {
     old = young
     young = new Map()
   }
-  young.set(text, jid)
+  young.set(text === jid.full ? jid.full : own(text), jid)
   return jid
 }
 
-function birth(local: string, domain: string, resource: string): Jid {
-  const bare = local === '' ? domain : `${local}@${domain}`
-  const full = resource === '' ? bare : `${bare}/${resource}`
-  return { local, domain, resource, bare, full }
+/** `text`: one that may be kept, and is the address if it needed no preparation. */
+function birth(local: string, domain: string, resource: string, text = ''): Jid {
+  if (domain === latestDomain) domain = latestDomain
+  else latestDomain = domain = own(domain)
+  const address = local === '' ? domain : `${local}@${domain}`
+  const full = resource === '' ? address : `${address}/${resource}`
+  const kept = full === text ? text : own(full)
+  return new Address(
+    kept.slice(0, local.length),
+    domain,
+    resource === '' ? '' : kept.slice(address.length + 1),
+    resource === '' ? kept : kept.slice(0, address.length),
+    kept,
+  )
+}
+
+/** Most addresses have a domain that was there just before: one string for them. */
+let latestDomain = ''
+
+class Address implements Jid {
+  readonly local: string
+  readonly domain: string
+  readonly resource: string
+  readonly bare: string
+  readonly full: string
+  /** Made when it is asked for: a session's is, for each of its stanzas. */
+  #bareJid: Jid | undefined
+
+  constructor(local: string, domain: string, resource: string, bare: string, full: string) {
+    this.local = local
+    this.domain = domain
+    this.resource = resource
+    this.bare = bare
+    this.full = full
+  }
+
+  static bareOf(jid: Jid): Jid {
+    if (!(#bareJid in jid)) return parseJid(jid.bare)
+    jid.#bareJid ??= parseJid(jid.bare)
+    return jid.#bareJid
+  }
+}
+
+/** Whether the bytes are this text, which is ASCII. */
+function spells(bytes: Uint8Array, start: number, end: number, text: string): boolean {
+  const { length } = text
+  if (length !== end - start) return false
+  for (let i = 0; i < length; i++) if (bytes[start + i] !== text.charCodeAt(i)) return false
+  return true
 }
 
 /** One label, mapped already: an NR-LDH label (RFC 5890 §2.3.1), or a U-label, to which an A-label is turned. */

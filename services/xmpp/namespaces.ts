@@ -3,7 +3,7 @@
 // The scope is three flat columns, innermost last. Only prefixes are kept: of default namespaces a scanner needs but
 // the root's and the first child's. RFC 6120 §11.3: what is not namespace-well-formed ends the stream as not-well-formed.
 import { malformed, overLimit } from './chars.ts'
-import { NS_XML } from './ns.ts'
+import { NS_STREAM, NS_XML } from './ns.ts'
 import { sharedString } from './strings.ts'
 import { attributeValue, colons, nameEnds, nameStarts, sameBytes, spells, tag, valueEnds, valueStarts } from './tag.ts'
 
@@ -12,7 +12,18 @@ export const NS_XMLNS = 'http://www.w3.org/2000/xmlns/'
 /** The prefixes in scope at one place: each name looked up passes over them all, so there is a bound. */
 const PREFIXES_MAX = 128
 
+/** What a stream's header declares. One object for all streams that declare the same, as nearly all do. */
+export interface Scope {
+  readonly prefixes: readonly string[]
+  readonly uris: readonly string[]
+}
+
+export const NO_SCOPE: Scope = { prefixes: [], uris: [] }
+const USUAL_SCOPE: Scope = { prefixes: ['stream'], uris: [NS_STREAM] }
+
 export class Namespaces {
+  /** What is declared at level 0; undefined while its header is read. */
+  #stream: Scope | undefined = NO_SCOPE
   readonly #prefixes: string[] = []
   readonly #uris: string[] = []
   /** The level of the element that declares it: 0 the stream's header, 1 a stanza's root. */
@@ -32,6 +43,28 @@ export class Namespaces {
     this.#prefixes.length = size
     this.#uris.length = size
     this.#levels.length = size
+  }
+
+  /** Forgets everything but what this stream's header has declared. */
+  enterStream(scope: Scope): void {
+    if (scope === this.#stream) return this.leave(1)
+    this.leave(0)
+    for (let k = 0; k < scope.prefixes.length; k++) {
+      this.#prefixes.push(scope.prefixes[k]!)
+      this.#uris.push(scope.uris[k]!)
+      this.#levels.push(0)
+    }
+    this.#stream = scope
+  }
+
+  /** Takes in the stream's header, which is the last start tag; what was declared before is forgotten. */
+  enterHeader(bytes: Buffer, namespaceBytesMax: number): Scope {
+    this.leave(0)
+    this.#stream = undefined
+    this.enter(bytes, 0, namespaceBytesMax)
+    const usual = this.#prefixes.length === 1 && this.#prefixes[0] === 'stream' && this.#uris[0] === NS_STREAM
+    this.#stream = usual ? USUAL_SCOPE : { prefixes: [...this.#prefixes], uris: [...this.#uris] }
+    return this.#stream
   }
 
   /** Takes in the last start tag, which is at `level`: what it declares, and what its prefixes mean. */

@@ -235,6 +235,17 @@ describe('RFC 6120 §8.1 Common Attributes', () => {
     ])
   })
 
+  test('attribute() is of the root alone, decoded, by its whole name', () => {
+    const { to, push } = opened()
+    const values: string[] = []
+    to.onElement = (element) => {
+      values.push(...['h', 'q', 'b', 'id'].map((name) => element.attribute(name)))
+    }
+    for (const xml of [`<a o:h='7' h='&#49;&amp;' q="'" id='x'><c b='inner' h='2'/></a>`, '<a/>', "<a\th\n=\n'3' ></a>"])
+      push(xml)
+    expect(values).toEqual(['1&', "'", '', 'x', '', '', '', '', '3', '', '', ''])
+  })
+
   test('a scanned element that outlives the call says so', () => {
     const { to, push } = opened()
     let kept: ScannedElement | undefined
@@ -243,6 +254,7 @@ describe('RFC 6120 §8.1 Common Attributes', () => {
     }
     push('<iq><a/></iq>')
     expect(() => kept!.element()).toThrow(/only during the call/)
+    expect(() => kept!.attribute('id')).toThrow(/only during the call/)
     expect(kept!.payload).toHaveLength(0)
   })
 })
@@ -438,7 +450,11 @@ describe('RFC 6120 §11: what ends a stream', () => {
     ["</stream:stream a='b'>", 'not-well-formed', 'an end with attributes'],
     [`</stream:stream${' '.repeat(9000)}`, 'policy-violation', 'an end that does not end'],
     [`<a xmlns:xml='http://www.w3.org/XML/1998/namespace' xml:b=''/>`, 'none', 'xml declared for what it is'],
-    ['<_é·:b.-1 xmlns:_é·="x" \u{10000}="]]>"/>', 'none', 'names of all kinds'],
+    ['<_e-:b.-1 xmlns:_e-="x" _Z9="]]>"/>', 'none', 'names of all kinds'],
+    ['<é/>', 'policy-violation', 'a name that is not ASCII'],
+    ["<a b\u00B7='x'/>", 'policy-violation', 'an attribute whose name is not ASCII'],
+    ["<p\u0131:a xmlns:p\u0131='x'/>", 'policy-violation', 'a prefix that is not ASCII'],
+    ['<\u{10000}/>', 'policy-violation', "a name of XML's fifth edition, which expat would take for the end of its stream"],
   ])('%s is %s: %s', (text, condition) => {
     expect(refusal(text)).toBe(condition)
   })

@@ -11,13 +11,14 @@ import { strict as assert } from 'node:assert'
 import { BANG, codePointAt, isSpace, LT, malformed, overLimit, QUESTION, restricted, SLASH } from './chars.ts'
 import { StreamError } from './error.ts'
 import { Gather } from './gather.ts'
-import type { Namespaces } from './namespaces.ts'
+import { type Namespaces, NO_SCOPE, type Scope } from './namespaces.ts'
 import { NS_CLIENT, NS_STREAM } from './ns.ts'
 import type { Element } from './stanza.ts'
-import { freshString } from './strings.ts'
-import { attributeValue, nameEnds, nameStarts, readStartTag, TagEnd, tag } from './tag.ts'
-import { type Head, Walk, type WalkLimits } from './walk.ts'
-import { asBuffer, serialise, treeOf } from './xml.ts'
+import { freshString, sharedString } from './strings.ts'
+import { attributeValue, nameEnds, nameStarts, readStartTag, tag } from './tag.ts'
+import type { Head, WalkLimits } from './walk.ts'
+import { giveBack, takeWork, type Work } from './work.ts'
+import { asBuffer, serialise } from './xml.ts'
 
 export interface ScanLimits extends WalkLimits {
   /** Of one stanza from its `<` to its last `>`, and of its payload once rewritten. */
@@ -54,6 +55,8 @@ export interface ScannedElement extends Readonly<Head> {
   readonly childCount: number
   /** What is between the root's tags, self-contained below a root whose default namespace is jabber:client. */
   readonly payload: Uint8Array
+  /** The value of any attribute of the root, by its name as it is written, decoded; '' where it is absent. Reads the root's tag once more. */
+  attribute(name: string): string
   /** The whole as a tree, which may be kept. Parses. */
   element(): Element
 }
@@ -62,21 +65,24 @@ export class Scanner {
   readonly #mode: 'stream' | 'frame'
   readonly #handler: ScanHandler
   #limits: ScanLimits
-  readonly #scanned: Scanned
-  readonly #walk: Walk
-  readonly #tagEnd = new TagEnd()
+  /** While something is in the making, and while bytes are scanned. */
+  #work: Work | undefined
+  /** What the stream's header declares. */
+  #scope: Scope = NO_SCOPE
+  #outerNs = ''
   #state: number = BEFORE
   /** Nothing has come of this stream: only now may an XML declaration. */
   #fresh = true
+  /** There was a stream before this one: whitespace ahead of the header is still of that one. */
+  #again = false
   /** The header's name as written, which `</…>` must match. */
   #streamName = ''
-  /** What has begun but not ended, from its `<`; `#resume` is where to go on in it. */
-  readonly #pending = new Gather()
+  /** Where to go on in what has begun. */
   #resume = 0
   /** What came while paused: the rest of a chunk, then what was pushed since, in frames or all together. */
   #rest: Buffer = NOTHING
-  readonly #later = new Gather()
-  #frames: Buffer[] = []
+  #later: Gather | undefined
+  #frames: Buffer[] | undefined
   #frameBytes = 0
   #paused = false
   #stopped = false
@@ -88,9 +94,6 @@ export class Scanner {
     this.#mode = mode
     this.#handler = handler
     this.#limits = limits
-    this.#scanned = new Scanned()
-    this.#walk = new Walk(limits, this.#scanned)
-    this.#scanned.walk = this.#walk
   }
 
   /**
@@ -101,15 +104,18 @@ export class Scanner {
     if (this.#stopped) return
     const bytes = asBuffer(chunk)
     if (this.#paused || this.#running) {
-      if (this.#mode === 'stream') this.#later.append(bytes, 0, bytes.length)
-      else {
+      if (this.#mode === 'stream') {
+        this.#later ??= new Gather()
+        this.#later.append(bytes, 0, bytes.length)
+      } else {
+        this.#frames ??= []
         this.#frames.push(Buffer.from(bytes))
         this.#frameBytes += bytes.length
       }
       return
     }
     this.#run(bytes, false)
-    if (this.#later.length > 0 || this.#frames.length > 0) this.#drain()
+    if (this.#later !== undefined || this.#frames !== undefined) this.#drain()
   }
 
   /** A new stream begins (RFC 6120 §4.3.3): namespaces, state and what was buffered are forgotten. Ends a pause. */
@@ -117,10 +123,27 @@ export class Scanner {
     this.stop()
     this.#stopped = false
     this.#paused = false
+    this.#begin(false)
+  }
+
+  /**
+   * A new stream begins behind the element that is being handled, inside the same TLS (RFC 6120 §6.4.6): what has come behind
+   * it is the new stream's, for a client may send its header without waiting for the success (XEP-0305). A pause goes on.
+   */
+  restart(): void {
+    assert(!this.#stopped && (this.#running || this.#work === undefined), 'a new stream begins behind a whole element')
+    this.#begin(true)
+  }
+
+  #begin(again: boolean): void {
     this.#state = BEFORE
     this.#fresh = true
-    this.#walk.namespaces.leave(0)
-    this.#walk.outerNs = ''
+    this.#again = again
+    this.#scope = NO_SCOPE
+    this.#outerNs = ''
+    if (this.#work === undefined) return
+    this.#work.walk.namespaces.enterStream(NO_SCOPE)
+    this.#work.walk.outerNs = ''
   }
 
   /** Emits nothing until `resume`; what comes is held, so stop reading. May be called by the handler. */
@@ -138,21 +161,22 @@ export class Scanner {
   stop(): void {
     this.#stopped = true
     this.#drops++
-    this.#pending.clear()
-    this.#later.clear()
+    this.#later = undefined
     this.#rest = NOTHING
-    this.#frames = []
+    this.#frames = undefined
     this.#frameBytes = 0
+    this.#work?.pending.clear()
+    if (!this.#running) this.#giveBack()
   }
 
   /** Holds from the next element on. */
   setLimits(limits: ScanLimits): void {
     this.#limits = limits
-    this.#walk.limits = limits
+    if (this.#work !== undefined) this.#work.walk.limits = limits
   }
 
   get bufferedBytes(): number {
-    return this.#pending.length + this.#rest.length + this.#later.length + this.#frameBytes
+    return (this.#work?.pending.length ?? 0) + this.#rest.length + (this.#later?.length ?? 0) + this.#frameBytes
   }
 
   #drain(): void {
@@ -161,10 +185,15 @@ export class Scanner {
         const bytes = this.#rest
         this.#rest = NOTHING
         this.#run(bytes, true)
-      } else if (this.#later.length > 0) this.#rest = this.#later.take()
-      else {
-        const frame = this.#frames.shift()
-        if (frame === undefined) return
+      } else if (this.#later !== undefined) {
+        this.#rest = this.#later.take()
+        this.#later = undefined
+      } else {
+        const frame = this.#frames?.shift()
+        if (frame === undefined) {
+          this.#frames = undefined
+          return
+        }
         this.#frameBytes -= frame.length
         this.#run(frame, true)
       }
@@ -175,6 +204,7 @@ export class Scanner {
   #run(bytes: Buffer, ours: boolean): void {
     const drops = this.#drops
     this.#running = true
+    const work = (this.#work ??= takeWork(this.#limits, this.#scope, this.#outerNs))
     try {
       if (this.#mode === 'frame') {
         this.#frame(bytes)
@@ -182,11 +212,11 @@ export class Scanner {
       }
       let at = 0
       while (at < bytes.length) {
-        at = this.#pending.length > 0 ? this.#more(bytes, at) : this.#next(bytes, at)
+        at = work.pending.length > 0 ? this.#more(bytes, at) : this.#next(bytes, at)
         if (this.#drops !== drops) return
         if (this.#paused) {
           const rest = bytes.subarray(at)
-          this.#rest = ours ? rest : Buffer.from(rest)
+          if (rest.length > 0) this.#rest = ours ? rest : Buffer.from(rest)
           return
         }
       }
@@ -195,7 +225,15 @@ export class Scanner {
       throw error
     } finally {
       this.#running = false
+      if (work.pending.length === 0) this.#giveBack()
     }
+  }
+
+  /** Nothing is in the making. */
+  #giveBack(): void {
+    if (this.#work === undefined) return
+    giveBack(this.#work)
+    this.#work = undefined
   }
 
   /** Passes over whitespace, then over the stanza or tag that follows it. Returns the position behind. */
@@ -203,18 +241,18 @@ export class Scanner {
     let at = from
     if (this.#state === ENDED) return bytes.length
     while (at < bytes.length && isSpace(bytes[at]!)) at++ // RFC 6120 §4.6.1: keepalives, kept nowhere
-    if (at > from) this.#fresh = false
+    if (at > from && !this.#again) this.#fresh = false
     if (at === bytes.length) return at
     if (bytes[at] !== LT) throw this.#textOutside(bytes, at)
     const after = this.#item(bytes, at, at, bytes.length)
     if (after >= 0) return after
-    this.#pending.append(bytes, at, bytes.length)
+    this.#work!.pending.append(bytes, at, bytes.length)
     return bytes.length
   }
 
   /** Goes on with what has begun. It takes from the chunk by doubling, so as to copy little that lies behind its end. */
   #more(bytes: Buffer, from: number): number {
-    const pending = this.#pending
+    const { pending } = this.#work!
     let at = from
     while (at < bytes.length) {
       const had = pending.length
@@ -244,10 +282,10 @@ export class Scanner {
         }
         if (bytes[base + 1] === SLASH) {
           this.#state = IN_END
-          this.#tagEnd.begin()
+          this.#work!.tagEnd.begin()
           return this.#ending(bytes, base, base + 2, end)
         }
-        this.#walk.begin()
+        this.#work!.walk.begin()
         this.#state = IN_STANZA
         return this.#stanza(bytes, base, base, end)
       default:
@@ -256,8 +294,9 @@ export class Scanner {
   }
 
   #stanza(bytes: Buffer, base: number, from: number, end: number): number {
-    const at = this.#walk.walk(bytes, base, from, end)
-    const done = this.#walk.done
+    const { walk } = this.#work!
+    const at = walk.walk(bytes, base, from, end)
+    const { done } = walk
     if ((done ? at : end) - base > this.#limits.stanzaBytes) throw overLimit(`a stanza over ${this.#limits.stanzaBytes} bytes`)
     if (!done) {
       this.#resume = at - base
@@ -282,9 +321,10 @@ export class Scanner {
       while (base < bytes.length && isSpace(bytes[base]!)) base++
       if (bytes[base] !== LT) throw malformed('no element')
     }
-    this.#walk.begin()
-    const at = this.#walk.walk(bytes, base, base, bytes.length)
-    if (!this.#walk.done) throw malformed('a frame that is not a whole element')
+    const { walk } = this.#work!
+    walk.begin()
+    const at = walk.walk(bytes, base, base, bytes.length)
+    if (!walk.done) throw malformed('a frame that is not a whole element')
     for (let i = at; i < bytes.length; i++) if (!isSpace(bytes[i]!)) throw this.#behindFrame(bytes, i)
     this.#emit(bytes, base, at)
   }
@@ -296,8 +336,7 @@ export class Scanner {
   }
 
   #emit(bytes: Buffer, base: number, end: number): void {
-    const walk = this.#walk
-    const scanned = this.#scanned
+    const { walk, scanned } = this.#work!
     scanned.bytes = bytes
     scanned.start = base
     scanned.end = end
@@ -319,10 +358,10 @@ export class Scanner {
     if (from < base + 2) {
       if (bytes[base + 1] === BANG) throw restricted('a comment or declaration')
       if (bytes[base + 1] === QUESTION && !this.#fresh) throw restricted('a processing instruction')
-      this.#tagEnd.begin()
+      this.#work!.tagEnd.begin()
       from = base + 1
     }
-    const close = this.#tagEnd.find(bytes, from, end)
+    const close = this.#work!.tagEnd.find(bytes, from, end)
     if ((close < 0 ? end : close + 1) - base > HEADER_BYTES_MAX) throw overLimit(`a stream header over ${HEADER_BYTES_MAX} bytes`)
     if (close < 0) {
       this.#resume = end - base
@@ -335,15 +374,18 @@ export class Scanner {
   }
 
   #header(bytes: Buffer, base: number, end: number): void {
-    const { namespaces } = this.#walk
+    const { walk } = this.#work!
+    const { namespaces } = walk
     assert(readStartTag(bytes, base + 1, end, this.#limits.attributes) === end, 'a whole tag is not cut off')
-    namespaces.enter(bytes, 0, this.#limits.namespaceBytes)
+    const scope = namespaces.enterHeader(bytes, this.#limits.namespaceBytes)
     const open = streamOpen(bytes, namespaces)
     // RFC 6120 §4.9.3.10, §4.8.1; another element in that namespace is no stream at all.
     if (open.ns !== NS_STREAM) throw new StreamError('invalid-namespace', `a stream is in the namespace ${NS_STREAM}`)
     if (open.name !== 'stream') throw new StreamError('bad-format', 'the root is no <stream/>')
-    this.#streamName = freshString(bytes, tag.nameStart, tag.nameEnd)
-    this.#walk.outerNs = open.defaultNs
+    this.#streamName = sharedString(bytes, tag.nameStart, tag.nameEnd)
+    this.#scope = scope
+    this.#outerNs = open.defaultNs
+    walk.outerNs = open.defaultNs
     this.#state = BETWEEN
     const { selfClosing } = tag
     const drops = this.#drops
@@ -355,7 +397,7 @@ export class Scanner {
   }
 
   #ending(bytes: Buffer, base: number, from: number, end: number): number {
-    const close = this.#tagEnd.find(bytes, from, end)
+    const close = this.#work!.tagEnd.find(bytes, from, end)
     if ((close < 0 ? end : close + 1) - base > HEADER_BYTES_MAX) throw overLimit(`an end tag over ${HEADER_BYTES_MAX} bytes`)
     if (close < 0) {
       this.#resume = end - base
@@ -376,37 +418,8 @@ export class Scanner {
   }
 }
 
-/** One object per scanner: it is valid during the call only, and one less to make per stanza. */
-class Scanned implements ScannedElement {
-  name = ''
-  ns = ''
-  to: string | undefined = undefined
-  from: string | undefined = undefined
-  id = ''
-  type = ''
-  lang = ''
-  child = ''
-  childCount = 0
-  payload: Uint8Array = NOTHING
-  bytes: Buffer = NOTHING
-  start = 0
-  end = 0
-  walk: Walk | undefined = undefined
-
-  element(): Element {
-    assert(this.bytes.length > 0 && this.walk !== undefined, 'a scanned element is valid only during the call')
-    const { outerNs, namespaces, unusual, rootUnusual } = this.walk
-    return treeOf(
-      freshString(this.bytes, this.start, this.end),
-      outerNs,
-      namespaces.prefixes(),
-      unusual | rootUnusual,
-    )[0] as Element
-  }
-}
-
 /** The children, written anew so that they stand by themselves. What was cheap to send may be long to write, hence the bound. */
-function rewritten(scanned: Scanned, bytesMax: number): Uint8Array {
+function rewritten(scanned: ScannedElement, bytesMax: number): Uint8Array {
   const { children } = scanned.element()
   let text = ''
   try {

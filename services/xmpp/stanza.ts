@@ -108,6 +108,11 @@ export function stanzaOfBytes(
   return new ByteStanza(name, from, to, id, type, lang, child, payload, trace, undefined)
 }
 
+/** What a stanza takes of memory, about: besides its payload the texts of its head, any of which may be as long as a stanza. */
+export function bytesOf({ id, type, lang, child, payload }: Stanza): number {
+  return payload.length + id.length + type.length + lang.length + child.length
+}
+
 /** A stanza of the server's own making. */
 export function stanza(name: StanzaName, from: Jid, head: StanzaHead, ...children: readonly Element[]): Stanza {
   const payload = children.length === 0 ? EMPTY : Buffer.from(serialise(children, NS_CLIENT), 'utf8')
@@ -131,7 +136,7 @@ export function withTrace({ name, from, to, id, type, lang, child, payload }: St
 
 /** The same on bytes of its own, for whoever keeps it: what arrives is a view of a buffer that is larger, or used again. */
 export function copyOf({ name, from, to, id, type, lang, child, payload }: Stanza, trace: string): Stanza {
-  return stanzaOfBytes(name, from, to, id, type, lang, child, new Uint8Array(payload), trace)
+  return stanzaOfBytes(name, from, to, id, type, lang, child, payload.length === 0 ? EMPTY : new Uint8Array(payload), trace)
 }
 
 /** The same head on other children. */

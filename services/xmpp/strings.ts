@@ -37,10 +37,21 @@ export function sharedClark(ns: string, name: string): string {
   return clark
 }
 
+/**
+ * The same string in memory of its own. What is cut out of a longer string, or joined, refers to what it was made of and
+ * keeps that alive; so whatever is kept of a stanza's text for long goes through here.
+ */
+export function own(text: string): string {
+  if (text.length === 0) return ''
+  return ASCII.test(text) ? Buffer.from(text, 'latin1').toString('latin1') : Buffer.from(text, 'utf16le').toString('utf16le')
+}
+
 /** What `toString('utf8', …)` calls, at half the price; Node has it on every Buffer, its types do not. */
 interface Sliceable {
   utf8Slice(start: number, end: number): string
 }
+
+const ASCII = /^[\x00-\x7F]*$/
 
 const SLOTS = 1024
 const CLARK_SLOTS = 256

@@ -30,6 +30,12 @@ describe('XEP-0082 §3.2 DateTime', () => {
     }
   })
 
+  test('a time whose zone puts it outside of the years 0 to 9999 used to be read, and could not be written', () => {
+    for (const text of ['0000-01-01T00:00:00+00:01', '9999-12-31T23:59:59-00:01'])
+      expect(() => parseDateTime(text)).toThrow(DateTimeError)
+    expect(formatDateTime(parseDateTime('0000-01-01T00:01:00+00:01'))).toBe('0000-01-01T00:00:00Z')
+  })
+
   test('29 February is a day in leap years only', () => {
     expect(parseDateTime('2024-02-29T00:00:00Z')).toBe(Date.UTC(2024, 1, 29))
     expect(() => parseDateTime('2023-02-29T00:00:00Z')).toThrow(DateTimeError)

@@ -28,7 +28,9 @@ export function parseDateTime(text: string): number {
   if (Number(minute) > 59 || Number(second) > 59) throw new DateTimeError('no such time of day')
   // XML Schema 1.1 part 2, §3.3.7.1: 24:00:00, and nothing after it, is the end of the day.
   if (timeMs > DAY_MS || (timeMs === DAY_MS && /[1-9]/.test(fraction ?? ''))) throw new DateTimeError('no such time of day')
-  return dayMs + timeMs - offsetMs(zone!)
+  const utcMs = dayMs + timeMs - offsetMs(zone!)
+  if (utcMs < FIRST_MS || utcMs >= END_MS) throw new DateTimeError('not in the years 0000 to 9999 of UTC')
+  return utcMs
 }
 
 /**
