@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ArchiveIds, archiveIdAt, archiveIdTime } from './archive-id.ts'
+import { ArchiveIds, archiveIdAt, archiveIdStretch, archiveIdTime, isArchiveId, STRETCH_S } from './archive-id.ts'
 import { manualClock } from './clock.ts'
 
 describe('archive ids', () => {
@@ -71,5 +71,28 @@ describe('archive ids', () => {
   test('XEP-0313 §3 cannot be guessed: two owners at one moment give two', () => {
     const clock = manualClock()
     expect(new ArchiveIds(clock, () => {}).next()).not.toBe(new ArchiveIds(clock, () => {}).next())
+  })
+
+  test('of one stretch begin alike, and it is not longer than it says', () => {
+    const clock = manualClock()
+    const ids = new ArchiveIds(clock, () => {})
+    const moments = new Map<string, number[]>()
+    for (let i = 0; i < 1_000; i++) {
+      const id = ids.next()
+      const stretch = archiveIdStretch(id)
+      moments.set(stretch, [...(moments.get(stretch) ?? []), archiveIdTime(id)])
+      clock.advance(10_000)
+    }
+    expect(moments.size).toBeGreaterThan(5)
+    expect([...moments.keys()].sort()).toEqual([...moments.keys()])
+    for (const times of moments.values()) expect(times.at(-1)! - times[0]!).toBeLessThan(STRETCH_S * 1_000)
+  })
+
+  test('are told from what is none', () => {
+    const ids = new ArchiveIds(manualClock(), () => {})
+    for (let i = 0; i < 100; i++) expect(isArchiveId(ids.next())).toBe(true)
+    const id = ids.next()
+    for (const other of ['', id.slice(1), `${id}x`, `~${id.slice(1)}`, id.toUpperCase(), `${id}\n`])
+      expect(isArchiveId(other)).toBe(false)
   })
 })

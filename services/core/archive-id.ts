@@ -1,6 +1,6 @@
 // Archive ids: they rise per account, and nobody can guess one (XEP-0313 §3).
 //
-//   0mh3k7q2c80001-q7Zk3mXw9a   time (ms, base 36, 10 digits), a count within it (4 digits), then random bits
+//   00mh3k7q2c0001-q7Zk3mXw9aE   time (ms, base 36, 10 digits), a count within it (4 digits), then random bits
 //
 // Given by the account's owner as max(last + 1, now). One sequence serves all accounts of an owner: what rises for all
 // of them rises for each. It never goes back while the owner lives, whatever the clock does.
@@ -18,6 +18,13 @@ import type { Clock } from './clock.ts'
 
 const COUNT_DIGITS = 4
 const TIME_DIGITS = 10
+const RANDOM_BYTES = 8
+/** Digits of the time that tell one stretch from another. */
+const STRETCH_DIGITS = 6
+/** How long a stretch is, rounded up: 28 minutes. */
+export const STRETCH_S = Math.ceil(36 ** (TIME_DIGITS - STRETCH_DIGITS) / 1_000)
+/** The same of a period. */
+const PERIOD_DIGITS = 4
 const COUNTS = 36 ** COUNT_DIGITS
 const MARK_EVERY_MS = 1_000
 
@@ -25,6 +32,8 @@ export class ArchiveIds {
   readonly #clock: Clock
   readonly #keepMark: (markMs: number) => void
   #timeMs = 0
+  /** The time as it is written: many ids have it, when many are asked for. */
+  #timeDigits = digits(0, TIME_DIGITS)
   #count = 0
   #markMs = Number.NEGATIVE_INFINITY
 
@@ -37,23 +46,24 @@ export class ArchiveIds {
   /** Goes on behind all ids that were given up to this mark. */
   resume(markMs: number): void {
     this.#markMs = markMs
-    this.#timeMs = markMs + MARK_EVERY_MS
+    this.#turnTo(markMs + MARK_EVERY_MS)
   }
 
   next(): string {
     const nowMs = this.#clock.now()
-    if (nowMs > this.#timeMs) {
-      this.#timeMs = nowMs
-      this.#count = 0
-    } else if (++this.#count === COUNTS) {
-      this.#timeMs++
-      this.#count = 0
-    }
+    if (nowMs > this.#timeMs) this.#turnTo(nowMs)
+    else if (++this.#count === COUNTS) this.#turnTo(this.#timeMs + 1)
     if (this.#timeMs >= this.#markMs + MARK_EVERY_MS) {
       this.#markMs = this.#timeMs
       this.#keepMark(this.#markMs)
     }
-    return `${digits(this.#timeMs, TIME_DIGITS)}${digits(this.#count, COUNT_DIGITS)}-${randomId(8)}`
+    return `${this.#timeDigits}${digits(this.#count, COUNT_DIGITS)}-${randomId(RANDOM_BYTES)}`
+  }
+
+  #turnTo(timeMs: number): void {
+    this.#timeMs = timeMs
+    this.#timeDigits = digits(timeMs, TIME_DIGITS)
+    this.#count = 0
   }
 }
 
@@ -83,6 +93,23 @@ export function archiveIdAt(ms: number): string {
 export function archiveIdTime(id: string): number {
   return Number.parseInt(id.slice(0, TIME_DIGITS), 36)
 }
+
+/** The stretch of time an id was given in: what its ids begin with, and those of no other. */
+export function archiveIdStretch(id: string): string {
+  return id.slice(0, STRETCH_DIGITS)
+}
+
+/** The same of 25 days. */
+export function archiveIdPeriod(id: string): string {
+  return id.slice(0, PERIOD_DIGITS)
+}
+
+/** Whether a text looks like an id: what a client names may be anything. */
+export function isArchiveId(text: string): boolean {
+  return FORM.test(text)
+}
+
+const FORM = /^[0-9a-z]{14}-[\w-]{11}$/
 
 function digits(value: number, width: number): string {
   return value.toString(36).padStart(width, '0')

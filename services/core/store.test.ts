@@ -5,7 +5,7 @@ import { parseJid } from '#xmpp/jid.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
 import { silentLog } from './log.ts'
-import { ACCOUNT_RECORD, CACHED_ACCOUNTS_MAX, Store } from './store.ts'
+import { ABSENT_ACCOUNTS_MAX, ACCOUNT_RECORD, CACHED_ACCOUNTS_MAX, Store, type Stored } from './store.ts'
 
 const ROMEO = parseJid('romeo@example.org')
 const JULIET = parseJid('juliet@example.org')
@@ -171,47 +171,6 @@ describe('a map', () => {
   })
 })
 
-describe('a journal', () => {
-  const entry = (text: string) => Buffer.from(text)
-
-  async function idsOf(range: AsyncIterable<{ id: string }>): Promise<string[]> {
-    const ids: string[] = []
-    for await (const { id } of range) ids.push(id)
-    return ids
-  }
-
-  test('gives entries in order of ids, both ends exclusive, either way, as many as asked for', async () => {
-    const { store } = await setUp()
-    const journal = store.journal('offline')
-    for (const id of ['3', '1', '5', '2', '4']) journal.append(ROMEO, id, entry(id))
-    expect(await idsOf(journal.range(ROMEO, { limit: 10 }))).toEqual(['1', '2', '3', '4', '5'])
-    expect(await idsOf(journal.range(ROMEO, { limit: 10, after: '1', before: '5' }))).toEqual(['2', '3', '4'])
-    expect(await idsOf(journal.range(ROMEO, { limit: 2, after: '1', before: '5' }))).toEqual(['2', '3'])
-    expect(await idsOf(journal.range(ROMEO, { limit: 2, before: '5', reverse: true }))).toEqual(['4', '3'])
-    expect(await idsOf(journal.range(ROMEO, { limit: 2, after: 'x' }))).toEqual([])
-    expect(await idsOf(journal.range(ROMEO, { limit: 2, after: '15' }))).toEqual(['2', '3'])
-  })
-
-  test('sees what was appended and removed before the call', async () => {
-    const { store } = await setUp()
-    const journal = store.journal('offline')
-    journal.append(ROMEO, '1', entry('one'))
-    journal.append(ROMEO, '2', entry('two'))
-    journal.append(ROMEO, '2', entry('two again'))
-    journal.remove(ROMEO, '1')
-    const found: string[] = []
-    for await (const { entry } of journal.range(ROMEO, { limit: 10 })) found.push(Buffer.from(entry).toString())
-    expect(found).toEqual(['two again'])
-  })
-
-  test('is one per account', async () => {
-    const { store } = await setUp([ROMEO, JULIET])
-    const journal = store.journal('offline')
-    journal.append(ROMEO, '1', entry('one'))
-    expect(await idsOf(journal.range(JULIET, { limit: 10 }))).toEqual([])
-  })
-})
-
 describe('purge', () => {
   test('deletes every row and journal of the account, and nothing of another', async () => {
     const { store, commit, table } = await setUp([ROMEO, JULIET])
@@ -241,5 +200,167 @@ describe('purge', () => {
     store.journal('offline').append(ROMEO, '1', Buffer.from('x'))
     await store.purge(ROMEO.bare)
     expect(await rowsOf(table, 'j#offline#romeo@example.org')).toEqual([])
+  })
+})
+
+describe('purge of an account that is in the way of others', () => {
+  /** Keys in the order in which they were deleted. */
+  async function deletedOf(journalRows: number): Promise<string[]> {
+    const { table } = await setUp()
+    const deleted: string[] = []
+    const watched: Table = {
+      ...table,
+      delete: async (key) => {
+        deleted.push(`${key.pk} ${key.sk}`)
+        await table.delete(key)
+      },
+    }
+    const store = new Store(watched, new Commit(watched, manualClock(), silentLog), ['offline', 'mam'])
+    await store.record('zodiac', '').update(ROMEO, () => 'fish') // behind `account` in the order of rows
+    for (let i = 0; i < journalRows; i++) store.journal('mam').append(ROMEO, String(i).padStart(6, '0'), Buffer.from('x'))
+    await store.purge(ROMEO.bare)
+    expect(await rowsOf(table, 'a#romeo@example.org')).toEqual([])
+    return deleted
+  }
+
+  test('a process that died in between used to leave its archive to whoever registered the name next', async () => {
+    const deleted = await deletedOf(3)
+    expect(deleted).toHaveLength(5)
+    expect(deleted.at(-1)).toBe(`a#romeo@example.org ${ACCOUNT_RECORD}`)
+  })
+
+  test('a large one used to be staged whole', async () => {
+    const { table } = await setUp()
+    const pk = 'j#offline#romeo@example.org'
+    for (let i = 0; i < 2_500; i++) await table.put({ pk, sk: `${i}`, version: 'v', value: Buffer.from('x') })
+    let [underWay, most] = [0, 0]
+    const slow: Table = {
+      ...table,
+      delete: async (key) => {
+        most = Math.max(most, ++underWay)
+        await new Promise((resolve) => setImmediate(resolve))
+        underWay--
+        await table.delete(key)
+      },
+    }
+    await new Store(slow, new Commit(slow, manualClock(), silentLog), ['offline']).purge(ROMEO.bare)
+    expect(most).toBeLessThanOrEqual(1_000)
+    expect(await rowsOf(table, pk)).toEqual([])
+  })
+
+  test('what a task wanted to write that had begun before used to be there for the next one', async () => {
+    const { store, commit, table } = await setUp()
+    store.seal(ROMEO.bare)
+    expect(() => store.journal('offline').append(ROMEO, '1', Buffer.from('x'))).toThrow('the account is gone')
+    await expect(async () => store.record('colours', '').update(ROMEO, () => 'red')).rejects.toThrow('the account is gone')
+    await expect(async () => store.map('roster').set(ROMEO, 'nurse@b', 1)).rejects.toThrow('the account is gone')
+    await store.purge(ROMEO.bare)
+    await commit.settled()
+    expect([await rowsOf(table, 'a#romeo@example.org'), await rowsOf(table, 'j#offline#romeo@example.org')]).toEqual([[], []])
+    store.unseal(ROMEO.bare)
+    store.journal('offline').append(ROMEO, '1', Buffer.from('x')) // of the next one
+  })
+})
+
+describe('export', () => {
+  const all = async (entries: AsyncIterable<Stored>) => {
+    const got: [string, string][] = []
+    for await (const { id, value } of entries) got.push([id, Buffer.from(value).toString()])
+    return got
+  }
+
+  test('gives every row of the account but its journals’, in order, also what is only staged', async () => {
+    const { store, table } = await setUp([ROMEO, JULIET])
+    await store.record('last', 0).update(ROMEO, () => 7)
+    await store.map<number>('roster').set(ROMEO, 'juliet', 1)
+    await store.record('last', 0).update(JULIET, () => 8)
+    await table.put({ pk: `a#${ROMEO.bare}`, sk: 'of a module that is gone', version: 'v', value: Buffer.from('x') })
+    const rows = [
+      [ACCOUNT_RECORD, '{}'],
+      ['last', '7'],
+      ['of a module that is gone', 'x'],
+      ['roster#juliet', '1'],
+    ]
+    expect(await all(store.export(ROMEO))).toEqual(rows)
+    expect(await all(store.export(ROMEO, { after: 'last' }))).toEqual(rows.slice(2))
+    expect(await all(store.export(ROMEO, { after: 'm' }))).toEqual(rows.slice(2)) // which need not be there
+  })
+
+  test('gives the entries of a journal, behind any of them', async () => {
+    const { store } = await setUp()
+    const journal = store.journal('offline')
+    for (const id of ['1', '2', '3']) journal.append(ROMEO, id, Buffer.from(`n${id}`))
+    expect(await all(store.export(ROMEO, { journal: 'offline' }))).toEqual([
+      ['1', 'n1'],
+      ['2', 'n2'],
+      ['3', 'n3'],
+    ])
+    expect(await all(store.export(ROMEO, { journal: 'offline', after: '2' }))).toEqual([['3', 'n3']])
+    expect(store.journals).toEqual(['offline'])
+  })
+})
+
+describe('an account that does not exist', () => {
+  const NOBODY = parseJid('nobody@example.org')
+
+  async function kept() {
+    const made = await setUp()
+    made.store.keepAbsent()
+    const record = made.store.record<string | null>(ACCOUNT_RECORD, null)
+    return { ...made, look: (account = NOBODY) => record.read(account, (value) => value), record }
+  }
+
+  test('is read each time, where nobody says that accounts are made here', async () => {
+    const { store, queries } = await setUp()
+    const record = store.record<null>(ACCOUNT_RECORD, null)
+    for (let n = 0; n < 2; n++) expect(await record.read(NOBODY, (value) => value)).toBe(null)
+    expect(queries).toHaveLength(2)
+  })
+
+  test('else is read once, and the answer comes like that of one that is cached', async () => {
+    const { look, queries } = await kept()
+    expect(await look()).toBe(null)
+    expect(look()).toBe(null) // no promise
+    expect(queries).toHaveLength(1)
+  })
+
+  test('is there as soon as it is made, also while it is being looked for', async () => {
+    const { look, store, table } = await kept()
+    expect(await look()).toBe(null)
+    await table.put({ pk: 'a#nobody@example.org', sk: ACCOUNT_RECORD, version: 'v', value: Buffer.from('"made"') })
+    store.forget(NOBODY.bare)
+    expect(await look()).toBe('made')
+    const looking = look(JULIET)
+    await table.put({ pk: 'a#juliet@example.org', sk: ACCOUNT_RECORD, version: 'v', value: Buffer.from('"made"') })
+    store.forget(JULIET.bare)
+    await looking
+    expect(await look(JULIET)).toBe('made')
+  })
+
+  test('of which something is written all the same, it is seen', async () => {
+    const { look, record } = await kept()
+    await look()
+    await record.update(NOBODY, () => 'written')
+    expect(await look()).toBe('written')
+  })
+
+  test('is none where it is a domain: what is kept of that, anybody may write', async () => {
+    const { store, table } = await kept()
+    const record = store.record<string | null>('standing', null)
+    const read = () => record.read(parseJid('example.org'), (value) => value)
+    expect(await read()).toBe(null)
+    await table.put({ pk: 'a#example.org', sk: 'standing', version: 'v', value: Buffer.from('"there"') })
+    expect(await read()).toBe('there')
+  })
+
+  test('names are bounded, in number and in length', async () => {
+    const { look, queries } = await kept()
+    for (let n = 0; n <= ABSENT_ACCOUNTS_MAX; n++) await look(parseJid(`n${n}@example.org`))
+    queries.length = 0
+    await look(parseJid('n1@example.org'))
+    expect(queries).toEqual([])
+    await look(parseJid('n0@example.org'))
+    for (let n = 0; n < 2; n++) await look(parseJid(`${'x'.repeat(64)}@example.org`))
+    expect(queries).toHaveLength(3)
   })
 })

@@ -2,18 +2,27 @@
 //
 // Records and maps of one account are one range of one key, read by one query and then kept in memory by the owner,
 // who is their only writer: a change is visible here at once and staged for the Table (core/commit.ts). A journal has
-// a key of its own and is read from the Table. Whatever is made here is deleted and exported with the account; journals by
-// their names, for those of a module that is disabled are still there.
+// a key of its own and is read from the Table (core/journal.ts). Whatever is made here is deleted and exported with the
+// account; journals by their names, for those of a module that is disabled are still there.
 
-import type { Table } from '#table/table.ts'
+import type { Row, Table } from '#table/table.ts'
+import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Commit } from './commit.ts'
+import { type AccountJournal, Journal, journalKey, Stretches } from './journal.ts'
+
+export type { AccountJournal, JournalRange } from './journal.ts'
 
 /** Accounts kept in memory: at most twice this, when both generations are full. */
 export const CACHED_ACCOUNTS_MAX = 20_000
+/** Names kept of accounts that do not exist; strangers choose them, so what is longer is read each time. */
+export const ABSENT_ACCOUNTS_MAX = 10_000
+const ABSENT_LENGTH_MAX = 64
 /** The row without which an account does not exist. */
 export const ACCOUNT_RECORD = 'account'
+/** Rows that are deleted in one commit: an archive may have millions. */
+const PURGED_AT_ONCE = 1_000
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -35,25 +44,26 @@ export interface AccountMap<T> {
   set(account: Jid, key: string, value: T | undefined): MaybePromise<void>
 }
 
-export interface JournalRange {
-  readonly after?: string
-  readonly before?: string
-  readonly reverse?: boolean
-  readonly limit: number
+/** A row of a record or a map under its key, or an entry of a journal under its id. */
+export interface Stored {
+  readonly id: string
+  readonly value: Uint8Array
 }
 
-export interface AccountJournal {
-  /** Idempotent by `id`, which sorts by time. */
-  append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number): void
-  /** Both ends exclusive. Sees what was appended before the call. */
-  range(account: Jid, range: JournalRange): AsyncIterable<{ readonly id: string; readonly entry: Uint8Array }>
-  remove(account: Jid, id: string): void
-}
+/** The rows of one account by key: as read until somebody asks, then the value; and the entries of a map, under its prefix. */
+type Rows = Map<string, unknown>
 
-/** The rows of one account: bytes until somebody asks, then the value. */
-interface Rows {
-  readonly raw: Map<string, Uint8Array>
-  readonly values: Map<string, unknown>
+/** A row's JSON. A string has less around it than bytes, and does not keep the page of rows that it came with. */
+class Unread {
+  readonly #text: string
+
+  constructor(bytes: Uint8Array) {
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+  }
+
+  read(): unknown {
+    return JSON.parse(this.#text)
+  }
 }
 
 export class Store {
@@ -62,26 +72,43 @@ export class Store {
   #young = new Map<string, Rows>()
   #old = new Map<string, Rows>()
   readonly #loading = new Map<string, Promise<Rows>>()
-  readonly #journals: readonly string[]
+  /** The names of all journals there are. */
+  readonly journals: readonly string[]
+  readonly #slim: ((row: unknown) => unknown) | undefined
+  readonly #stretches = new Stretches()
   /** Forgotten while they were being read: what was read then may be older. */
   readonly #stale = new Set<string>()
+  /** Accounts of which nothing is stored, oldest first; undefined where that is not kept. */
+  #absent: Set<string> | undefined
+  /** Accounts that are being deleted. */
+  readonly #sealed = new Set<string>()
 
-  /** @param journals the names of all there are, whoever keeps them */
-  constructor(table: Table, commit: Commit, journals: readonly string[]) {
+  /**
+   * @param journals the names of all there are, whoever keeps them
+   * @param slim what is kept in memory of an account's own row, in a role that only reads it: all, unless given
+   */
+  constructor(table: Table, commit: Commit, journals: readonly string[], slim?: (row: unknown) => unknown) {
     this.#table = table
     this.#commit = commit
-    this.#journals = journals
+    this.journals = journals
+    this.#slim = slim
+  }
+
+  /**
+   * From now on it is kept, too, that an account does not exist: for whoever makes them, and calls `forget` for each. Then
+   * who asks for one name again and again cannot tell by the time it takes whether it is cached or nobody's.
+   */
+  keepAbsent(): void {
+    this.#absent ??= new Set()
   }
 
   /** One JSON value per account. `empty` is what an account has that never wrote one. */
   record<T>(name: string, empty: T): AccountRecord<T> {
     const stored = (rows: Rows): T => {
-      const known = rows.values.get(name)
-      if (known !== undefined) return known as T
-      const raw = rows.raw.get(name)
-      const value = raw === undefined ? empty : (parse(raw) as T)
-      rows.values.set(name, value)
-      rows.raw.delete(name)
+      const known = rows.get(name)
+      if (known !== undefined && !(known instanceof Unread)) return known as T
+      const value = known === undefined ? empty : (known.read() as T)
+      rows.set(name, value)
       return value
     }
     return {
@@ -95,8 +122,7 @@ export class Store {
           const before = stored(rows)
           const after = change(before)
           if (after !== before) {
-            this.#put(account.bare, name, after)
-            rows.values.set(name, after)
+            rows.set(name, this.#put(account.bare, name, after))
           }
           return { before, after }
         }),
@@ -107,15 +133,15 @@ export class Store {
   map<T>(name: string): AccountMap<T> {
     const prefix = `${name}#`
     const entriesOf = (rows: Rows): Map<string, T> => {
-      const known = rows.values.get(prefix)
+      const known = rows.get(prefix)
       if (known !== undefined) return known as Map<string, T>
       const entries = new Map<string, T>()
-      for (const [sk, raw] of rows.raw) {
-        if (!sk.startsWith(prefix)) continue
-        entries.set(sk.slice(prefix.length), parse(raw) as T)
-        rows.raw.delete(sk)
+      for (const [sk, raw] of rows) {
+        if (!(raw instanceof Unread) || !sk.startsWith(prefix)) continue
+        entries.set(sk.slice(prefix.length), raw.read() as T)
+        rows.delete(sk)
       }
-      rows.values.set(prefix, entries)
+      rows.set(prefix, entries)
       return entries
     }
     return {
@@ -124,8 +150,7 @@ export class Store {
         this.#with(account.bare, (rows) => {
           const entries = entriesOf(rows)
           if (value !== undefined) {
-            this.#put(account.bare, prefix + key, value)
-            entries.set(key, value)
+            entries.set(key, this.#put(account.bare, prefix + key, value) as T)
           } else if (entries.delete(key)) {
             this.#commit.stage(account.bare, { delete: { pk: accountKey(account.bare), sk: prefix + key } })
           }
@@ -134,54 +159,92 @@ export class Store {
   }
 
   journal(name: string): AccountJournal {
-    const commit = this.#commit
-    const table = this.#table
-    return {
-      append: (account, id, entry, expiresAtS) => {
-        const key = { pk: journalKey(name, account.bare), sk: id, version: randomId(), value: entry }
-        commit.stage(account.bare, { put: expiresAtS === undefined ? key : { ...key, expiresAtS } })
-      },
-      remove: (account, id) => commit.stage(account.bare, { delete: { pk: journalKey(name, account.bare), sk: id } }),
-      async *range(account, { after, before, reverse, limit }) {
-        await new Promise<void>((resolve) => commit.after(account.bare, resolve)) // what is staged is read, too
-        let left = limit
-        const bounds = { ...(after !== undefined && { from: after }), ...(before !== undefined && { to: before }) }
-        for await (const row of table.query(journalKey(name, account.bare), {
-          ...bounds,
-          reverse: reverse ?? false,
-          limit: limit + 2,
-        })) {
-          if (row.sk === after || row.sk === before) continue
-          if (left-- <= 0) return
-          yield { id: row.sk, entry: row.value }
-        }
-      },
-    }
+    return new Journal(name, this.#table, this.#commit, this.#stretches, (account) => this.#demandOpen(account))
+  }
+
+  /**
+   * From now on nothing is written of the account: it is being deleted, and what a task would write that has begun already
+   * would be there for the next one who takes the name. Writing throws service-unavailable.
+   */
+  seal(account: string): void {
+    this.#sealed.add(account)
+  }
+
+  /** The account is deleted, or stays. */
+  unseal(account: string): void {
+    this.#sealed.delete(account)
+  }
+
+  isSealed(account: string): boolean {
+    return this.#sealed.size > 0 && this.#sealed.has(account)
+  }
+
+  #demandOpen(account: string): void {
+    if (this.isSealed(account)) throw new StanzaError('service-unavailable', 'the account is gone')
   }
 
   /** Drops what is cached of an account: somebody else has changed it. */
   forget(account: string): void {
+    this.#stretches.forget() // who has the name next has nothing in his threads
     this.#young.delete(account)
     this.#old.delete(account)
+    this.#absent?.delete(account)
     if (this.#loading.has(account)) this.#stale.add(account)
   }
 
-  /** Deletes every row and journal of an account. Durable when it resolves. */
-  async purge(account: string): Promise<void> {
-    const keys = [accountKey(account), ...this.#journals.map((name) => journalKey(name, account))]
-    await new Promise<void>((resolve) => this.#commit.after(account, resolve)) // a row that is staged would outlive this
-    for (const pk of keys) {
-      const rows: string[] = []
-      for await (const row of this.#table.query(pk)) rows.push(row.sk)
-      for (const sk of rows) this.#commit.stage(account, { delete: { pk, sk } })
+  /**
+   * As they are stored: the rows of an account's records and maps, under their keys, or the entries of a journal; behind
+   * `after`, in their order. What is staged here is among them.
+   */
+  async *export(account: Jid, { journal, after = '' }: { journal?: string; after?: string } = {}): AsyncIterable<Stored> {
+    if (journal !== undefined) {
+      const range = { after: after === '' ? undefined : after, limit: Number.MAX_SAFE_INTEGER - 2 }
+      for await (const { id, entry } of this.journal(journal).range(account, range)) yield { id, value: entry }
+      return
     }
-    await new Promise<void>((resolve) => this.#commit.after(account, resolve))
+    await this.#durable(account.bare)
+    for await (const { sk, value } of this.#table.query(accountKey(account.bare), { from: after })) {
+      if (sk !== after) yield { id: sk, value }
+    }
+  }
+
+  /**
+   * Deletes every row and journal of an account, and last of all the row without which it does not exist: a process that dies
+   * in between leaves an account that can be deleted again, and nothing for whoever would have the name next. Durable when
+   * it resolves.
+   */
+  async purge(account: string): Promise<void> {
+    await this.#durable(account) // a row that is staged would outlive this
+    for (const name of this.journals) await this.#purgeRows(account, journalKey(name, account))
+    const pk = accountKey(account)
+    await this.#purgeRows(account, pk, ACCOUNT_RECORD)
+    this.#commit.stage(account, { delete: { pk, sk: ACCOUNT_RECORD } })
+    await this.#durable(account)
     this.forget(account)
   }
 
-  #put(account: string, sk: string, value: unknown): void {
-    const row = { pk: accountKey(account), sk, version: randomId(), value: Buffer.from(JSON.stringify(value), 'utf8') }
+  async #purgeRows(account: string, pk: string, but?: string): Promise<void> {
+    let staged = 0
+    for await (const { sk } of this.#table.query(pk)) {
+      if (sk === but) continue
+      this.#commit.stage(account, { delete: { pk, sk } })
+      if (++staged % PURGED_AT_ONCE === 0) await this.#durable(account)
+    }
+    await this.#durable(account)
+  }
+
+  #durable(account: string): Promise<void> {
+    return new Promise((resolve) => this.#commit.after(account, resolve))
+  }
+
+  /** Gives the value as it will be read: its texts are its own, and pin nothing that they were cut from. */
+  #put(account: string, sk: string, value: unknown): unknown {
+    const text = JSON.stringify(value)
+    this.#demandOpen(account)
+    this.#absent?.delete(account)
+    const row = { pk: accountKey(account), sk, version: randomId(), value: Buffer.from(text, 'utf8') }
     this.#commit.stage(account, { put: row })
+    return JSON.parse(text)
   }
 
   #with<R>(account: string, use: (rows: Rows) => R): MaybePromise<R> {
@@ -194,6 +257,7 @@ export class Store {
     if (young !== undefined) return young
     const old = this.#old.get(account)
     if (old !== undefined) this.#keep(account, old)
+    else if (this.#absent?.has(account)) return new Map()
     return old
   }
 
@@ -206,16 +270,29 @@ export class Store {
   }
 
   async #query(account: string): Promise<Rows> {
-    const raw = new Map<string, Uint8Array>()
+    const rows: Rows = new Map()
     do {
-      raw.clear()
+      rows.clear()
       this.#stale.delete(account)
-      if (this.#commit.pending(account)) await new Promise<void>((resolve) => this.#commit.after(account, resolve))
-      for await (const row of this.#table.query(accountKey(account))) raw.set(row.sk, row.value)
+      if (this.#commit.pending(account)) await this.#durable(account)
+      for await (const row of this.#table.query(accountKey(account))) rows.set(row.sk, this.#readNow(row))
     } while (this.#stale.has(account))
-    const rows = { raw, values: new Map() }
-    if (raw.has(ACCOUNT_RECORD)) this.#keep(account, rows) // what is not there may be made by another process at any time
+    if (rows.has(ACCOUNT_RECORD)) this.#keep(account, rows)
+    else if (rows.size === 0) this.#keepAbsence(account)
     return rows
+  }
+
+  #readNow({ sk, value }: Row): unknown {
+    const unread = new Unread(value)
+    return sk === ACCOUNT_RECORD && this.#slim !== undefined ? this.#slim(unread.read()) : unread
+  }
+
+  #keepAbsence(account: string): void {
+    const absent = this.#absent
+    // A domain of ours is no account, and another process may write what is kept of it.
+    if (absent === undefined || account.length > ABSENT_LENGTH_MAX || !account.includes('@')) return
+    if (absent.size >= ABSENT_ACCOUNTS_MAX) absent.delete(absent.values().next().value!)
+    absent.add(account)
   }
 
   #keep(account: string, rows: Rows): void {
@@ -230,12 +307,4 @@ export class Store {
 
 function accountKey(account: string): string {
   return `a#${account}`
-}
-
-function journalKey(name: string, account: string): string {
-  return `j#${name}#${account}`
-}
-
-function parse(bytes: Uint8Array): unknown {
-  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'))
 }

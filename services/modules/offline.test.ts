@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { memoryTable } from '#table/memory.ts'
+import type { Table } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
@@ -293,6 +294,27 @@ describe('an ack is a promise', () => {
     await using again = await setUp({ table: server.process.table })
     expect((await again.server.online('juliet@example.org/balcony')).bodies()).toEqual(juliet.bodies())
   })
+})
+
+test('what was kept used to be sent only when its removal was durable: a process that died then had lost it', async () => {
+  const table = memoryTable()
+  let letGo = () => {}
+  const removing = new Promise<void>((resolve) => (letGo = resolve))
+  const slow: Table = {
+    get: (key) => table.get(key),
+    put: (row, ifVersion) => table.put(row, ifVersion),
+    delete: (key) => removing.then(() => table.delete(key)),
+    query: (pk, range) => table.query(pk, range),
+  }
+  await using setup = await setUp({ table: slow })
+  const { server, romeo } = setup
+  for (const text of ['one', 'two', 'three']) romeo.message(JULIET, text)
+  await server.quiet()
+  const juliet = await server.connect('juliet@example.org/balcony')
+  juliet.available()
+  for (let n = 0; n < 3; n++) await juliet.next(({ name }) => name === 'message')
+  expect([juliet.bodies(), await entries(server)]).toEqual([['one', 'two', 'three'], 3])
+  letGo()
 })
 
 test('a message that grows when it is written anew is handed over as it came, and keeps nothing behind it away', async () => {

@@ -8,12 +8,14 @@ import { archiveIdTime } from '#core/archive-id.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import type { OfflineMessage } from '#core/hooks.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
+import { NS_PORTABLE, stanzaText } from '#core/portable.ts'
 import type { AccountJournal, MaybePromise } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
 import { attr, type Element, el, type Stanza, withChildBehind, withChildren } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
+import { asBuffer } from '#xmpp/xml.ts'
 
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
 const NS_HINTS = 'urn:xmpp:hints'
@@ -39,6 +41,13 @@ export default defineModule<void, Options>({
   ],
   features: { host: ['msgoffline'] }, // XEP-0160 §4
   journals: ['offline'],
+  portable: [
+    {
+      of: 'offline',
+      around: { name: 'offline-messages', ns: NS_PORTABLE }, // XEP-0227 §4.5
+      write: (entry, id, account) => stanzaText(delayed(readStanza(new Reader(entry)), account, archiveIdTime(id))),
+    },
+  ],
   options: {
     messagesMax: {
       default: 1_000,
@@ -97,9 +106,9 @@ class Spool {
 
   /** XEP-0160 §2, steps 3 and 4. What is not kept is answered service-unavailable by whoever asked. */
   async keep(message: OfflineMessage): Promise<void> {
-    const { account, stanza, archiveId } = message
+    const { account, stanza, archiveId, returned } = message
     if (!isWorthKeeping(stanza)) return
-    writeStanza(this.#out, withoutForgedDelay(stanza, account))
+    writeStanza(this.#out, returned ? stanza : withoutForgedDelay(stanza, account))
     const entry = this.#out.take()
     if (entry.length > ENTRY_BYTES_MAX) return
     const count = await this.#countWithRoom(account, entry.length)
@@ -164,8 +173,8 @@ class Spool {
       for (const { id, entry } of page) {
         const message = readStanza(new Reader(entry))
         if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
-        this.#journal.remove(account, id)
       }
+      for (const { id } of page) this.#journal.remove(account, id) // behind all of them: what is pushed waits for what is staged
       if (page.length < PAGE) break
       after = page.at(-1)?.id
     }
@@ -191,19 +200,28 @@ function isStateOnly({ name, ns }: Element): boolean {
 }
 
 /** XEP-0203 §5: a note that says it is from us and is not is left out. */
-function withoutForgedDelay(message: Stanza, { domain }: Jid): Stanza {
-  const isForged = (child: Element): boolean => child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
-  const children = message.tree()
-  return children.some(isForged)
+function withoutForgedDelay(message: Stanza, account: Jid): Stanza {
+  return hasNote(message, account)
     ? withChildren(
         message,
-        children.filter((child) => !isForged(child)),
+        message.tree().filter((child) => !isNote(child, account)),
       )
     : message
 }
 
-/** XEP-0203 §2, with the time it came. */
-function delayed(message: Stanza, { domain }: Jid, receivedMs: number): Stanza {
+function hasNote(message: Stanza, account: Jid): boolean {
+  if (asBuffer(message.payload).indexOf(NS_DELAY) < 0) return false
+  return message.tree().some((child) => isNote(child, account))
+}
+
+function isNote(child: Element, { domain }: Jid): boolean {
+  return child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
+}
+
+/** XEP-0203 §2, with the time it came; what has a note already was kept with it, and came then. */
+function delayed(message: Stanza, account: Jid, receivedMs: number): Stanza {
+  if (hasNote(message, account)) return message
+  const { domain } = account
   const delay = el('delay', NS_DELAY, { from: domain, stamp: formatDateTime(receivedMs) }, 'Offline Storage')
   return withChildBehind(message, delay)
 }
