@@ -47,7 +47,7 @@ const fields = fc.dictionary(name, fc.oneof(text, fc.integer(), fc.boolean()))
 const envelope: fc.Arbitrary<Envelope> = fc.oneof(
   fc.record({
     kind: fc.constant('stanza' as const),
-    point: fc.constantFrom('outbound' as const, 'inbound' as const),
+    point: fc.constantFrom('outbound' as const, 'inbound' as const, 'returned' as const),
     account: text,
     origin: fc.option(fc.record({ edge: name, session: text, n: fc.maxSafeNat() }), { nil: undefined }),
     stanza,
@@ -138,6 +138,20 @@ describe('what is not ours is refused', () => {
   test('a kind that is none', () => {
     expect(() => readEnvelope(Uint8Array.of(9))).toThrow(RangeError)
     expect(() => readDelivery(new Reader(Uint8Array.of(9)))).toThrow(RangeError)
+  })
+
+  test('fields that are no JSON, an address that is none, and a code without a meaning, as RangeError like the rest', () => {
+    const fields = bytesOf((out) => writeEnvelope(out, { kind: 'signal', account: 'a@b', name: 'x', fields: {} }))
+    fields[fields.length - 1] = 0
+    expect(() => readEnvelope(fields)).toThrow(RangeError)
+    const stanza = bytesOf((out) =>
+      writeStanza(out, stanzaOfBytes('iq', parseJid('a@b'), undefined, '', '', '', '', new Uint8Array())),
+    )
+    const [unknown, unaddressed] = [Buffer.from(stanza), Buffer.from(stanza)]
+    unknown[0] = 9
+    unaddressed.write('@', 3)
+    expect(() => readStanza(new Reader(unknown))).toThrow(RangeError)
+    expect(() => readStanza(new Reader(unaddressed))).toThrow(RangeError)
   })
 
   test('an envelope that is cut short', () => {

@@ -13,7 +13,6 @@
 //   delivery     kind u8; 0 stanza: to-mode u8, sessions (count u16, texts), trace text, stanza
 //                         1 order:  session text, name text, JSON text
 //   stanza       name u8, from text, to text?, id text, type u8 (0xff: text), lang text, child text, bytes: payload
-import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Point } from './hooks.ts'
 import { Reader, Writer } from './wire.ts'
@@ -28,11 +27,17 @@ export interface Origin {
   readonly n: number
 }
 
+/**
+ * Where a stanza stands on its way: before the sender's hooks, before the recipient's, or behind them and back from a
+ * session that has ended without acknowledging it (XEP-0198 §4).
+ */
+export type EnvelopePoint = Point | 'returned'
+
 export type Envelope =
-  /** One stanza in the name of `account`: the sender's (`outbound`) or the recipient's (`inbound`). */
+  /** One stanza in the name of `account`: the sender's (`outbound`) or the recipient's (`inbound`, `returned`). */
   | {
       readonly kind: 'stanza'
-      readonly point: Point
+      readonly point: EnvelopePoint
       readonly account: string
       readonly origin: Origin | undefined
       readonly stanza: Stanza
@@ -66,13 +71,14 @@ const TYPES = [
 const TYPE_CODES = new Map<string, number>(TYPES.map((type, code) => [type, code]))
 const TYPE_AS_TEXT = 0xff
 const TO_MODES: readonly ToMode[] = ['kept', 'bare', 'full']
-const POINTS: readonly Point[] = ['outbound', 'inbound']
+/** Append only: the position is the code on the wire. */
+const POINTS: readonly EnvelopePoint[] = ['outbound', 'inbound', 'returned']
 
 export function writeEnvelope(out: Writer, envelope: Envelope): void {
   switch (envelope.kind) {
     case 'stanza':
       out.u8(0)
-      out.u8(envelope.point === 'outbound' ? 0 : 1)
+      out.u8(POINTS.indexOf(envelope.point))
       out.text(envelope.account)
       out.text(envelope.origin?.edge ?? '')
       out.text(envelope.origin?.session ?? '')
@@ -100,9 +106,9 @@ export function readEnvelope(bytes: Uint8Array): Envelope {
   const reader = new Reader(bytes)
   const kind = reader.u8()
   if (kind === 0) {
-    const point = POINTS[reader.u8()]!
-    const account = reader.text()
-    const edge = reader.text()
+    const point = coded(POINTS, reader.u8())
+    const account = reader.sharedText()
+    const edge = reader.sharedText()
     const session = reader.text()
     const n = reader.f64()
     return {
@@ -113,8 +119,7 @@ export function readEnvelope(bytes: Uint8Array): Envelope {
       stanza: readStanza(reader, reader.text()),
     }
   }
-  if (kind === 1)
-    return { kind: 'signal', account: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
+  if (kind === 1) return { kind: 'signal', account: reader.text(), name: reader.text(), fields: fieldsOf(reader.text()) }
   if (kind === 2) {
     return { kind: 'fanout', accounts: readTexts(reader), stanza: readStanza(reader, reader.text()) }
   }
@@ -141,10 +146,10 @@ export function writeDelivery(out: Writer, delivery: Delivery): void {
 export function readDelivery(reader: Reader): Delivery {
   const kind = reader.u8()
   if (kind === 1) {
-    return { kind: 'order', session: reader.text(), name: reader.text(), fields: JSON.parse(reader.text()) as Fields }
+    return { kind: 'order', session: reader.text(), name: reader.text(), fields: fieldsOf(reader.text()) }
   }
   if (kind !== 0) throw new RangeError(`delivery of kind ${kind}`)
-  const to = TO_MODES[reader.u8()]!
+  const to = coded(TO_MODES, reader.u8())
   const sessions = readTexts(reader)
   return { kind: 'stanza', to, sessions, stanza: readStanza(reader, reader.text()) }
 }
@@ -183,15 +188,15 @@ export function writeStanza(out: Writer, stanza: Stanza): void {
 }
 
 export function readStanza(reader: Reader, trace = ''): Stanza {
-  const name = NAMES[reader.u8()]!
-  const from = jidOf(reader.text())
-  const to = reader.optionalText()
+  const name = coded(NAMES, reader.u8())
+  const from = reader.jid()
+  const to = reader.optionalJid()
   const id = reader.text()
   const code = reader.u8()
-  const type = code === TYPE_AS_TEXT ? reader.text() : TYPES[code]!
-  const lang = reader.text()
-  const child = reader.text()
-  return stanzaOfBytes(name, from, to === undefined ? undefined : jidOf(to), id, type, lang, child, reader.bytes(), trace)
+  const type = code === TYPE_AS_TEXT ? reader.text() : coded(TYPES, code)
+  const lang = reader.sharedText()
+  const child = reader.sharedText()
+  return stanzaOfBytes(name, from, to, id, type, lang, child, reader.bytes(), trace)
 }
 
 /** A stanza as text, for the fields of a call. */
@@ -206,6 +211,16 @@ export function decodeStanza(text: string): Stanza {
   return readStanza(new Reader(Buffer.from(text, 'base64')))
 }
 
-function jidOf(text: string): Jid {
-  return text === '' ? NO_JID : parseJid(text)
+function coded<T>(list: readonly T[], code: number): T {
+  const meant = list[code]
+  if (meant === undefined) throw new RangeError(`a code of ${code}, which is none`)
+  return meant
+}
+
+function fieldsOf(text: string): Fields {
+  try {
+    return JSON.parse(text) as Fields
+  } catch (cause) {
+    throw new RangeError('fields that are no JSON', { cause })
+  }
 }

@@ -62,6 +62,18 @@ describe('a lane', () => {
     expect(acked).toEqual(['three', 'one', 'two'])
   })
 
+  test('gives one function the token of each envelope that is acked', async () => {
+    const { lanes, came } = setUp()
+    const acked: number[] = []
+    const onAck = (token: number): void => void acked.push(token)
+    for (const token of [7, 8]) lanes.send('router', 'romeo@a', signal('x'), onAck, token)
+    lanes.send('router', 'romeo@a', signal('x'), onAck)
+    await turns()
+    for (const { done } of came.reverse()) done()
+    await turns()
+    expect(acked).toEqual([0, 8, 7])
+  })
+
   test('a second ack of the same is none', async () => {
     const { lanes, came } = setUp()
     let acks = 0

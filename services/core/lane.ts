@@ -20,8 +20,11 @@ export const LANE_PENDING_BYTES_MAX = 32 * 1024 * 1024
 const FRAME_BYTES = 256 * 1024
 
 export interface Lanes {
-  /** Sends to the owner of the envelope's account. `onAck` runs once it is handled and durable there. */
-  send(role: RoleName, account: string, envelope: Envelope, onAck?: () => void): void
+  /**
+   * Sends to the owner of the envelope's account. `onAck` runs once it is handled and durable there, and is given the
+   * token: so one function serves all that a source sends.
+   */
+  send(role: RoleName, account: string, envelope: Envelope, onAck?: (token: number) => void, token?: number): void
   /** True while the owner of this account is behind: stop taking more from outside until `onRelief`. */
   congested(role: RoleName, account: string): boolean
   /** Runs `resume` once when no lane is congested. */
@@ -31,7 +34,8 @@ export interface Lanes {
 
 interface Pending {
   readonly bytes: number
-  readonly onAck: (() => void) | undefined
+  readonly onAck: ((token: number) => void) | undefined
+  readonly token: number
 }
 
 /** One lane at its source: the body that this turn gathers, and what is not acked yet. */
@@ -51,7 +55,7 @@ class Lane {
     this.#source = source
   }
 
-  send(envelope: Envelope, onAck: (() => void) | undefined): void {
+  send(envelope: Envelope, onAck: ((token: number) => void) | undefined, token: number): void {
     const out = this.#out
     if (out.length === 0) {
       out.u8(ENVELOPE_VERSION)
@@ -64,7 +68,7 @@ class Lane {
     writeEnvelope(out, envelope)
     const bytes = out.length - at - 4
     out.patch32(at, bytes)
-    this.#pending.set(n, { bytes, onAck })
+    this.#pending.set(n, { bytes, onAck, token })
     this.#pendingBytes += bytes
     if (out.length > FRAME_BYTES) this.#flush()
     else if (!this.#scheduled) {
@@ -78,13 +82,13 @@ class Lane {
     if (this.#out.length > 0) this.#bus.publish(this.#subject, this.#out.take())
   }
 
-  /** What is to be done now that this envelope is handled. */
-  acked(n: number): (() => void) | undefined {
+  /** This envelope is handled. Throws what its source throws. */
+  acked(n: number): void {
     const pending = this.#pending.get(n)
-    if (pending === undefined) return undefined
+    if (pending === undefined) return
     this.#pending.delete(n)
     this.#pendingBytes -= pending.bytes
-    return pending.onAck
+    pending.onAck?.(pending.token)
   }
 
   /** More than this share of what may be unacked is. */
@@ -128,7 +132,7 @@ export function openLanes(bus: Bus, ownership: Ownership, process: string, log: 
       while (!reader.done) {
         const n = reader.u32()
         try {
-          lane?.acked(n)?.()
+          lane?.acked(n)
         } catch (error) {
           log.error('ack.broke', { error })
         }
@@ -140,8 +144,8 @@ export function openLanes(bus: Bus, ownership: Ownership, process: string, log: 
   })
 
   return {
-    send(role, account, envelope, onAck) {
-      laneTo(role, ownership.ownerOf(role, account)).send(envelope, onAck)
+    send(role, account, envelope, onAck, token = 0) {
+      laneTo(role, ownership.ownerOf(role, account)).send(envelope, onAck, token)
     },
     congested(role, account) {
       return lanes[role].get(ownership.ownerOf(role, account))?.isOver(1) ?? false

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { NO_JID, parseJid } from '#xmpp/jid.ts'
 import { Reader, Writer } from './wire.ts'
 
 type Value =
@@ -66,6 +67,29 @@ describe('what is written is read', () => {
     expect([reader.optionalText(), reader.optionalText()]).toEqual([undefined, ''])
   })
 
+  test('texts of any script, around the length from which they are written in another way', () => {
+    const out = new Writer(16)
+    const texts = [0, 1, 63, 64, 65, 200, 21_844, 21_845, 70_000].flatMap((length) =>
+      ['a', 'é', '語', '😀'].flatMap((end) => ['a'.repeat(length) + end, end.repeat(length)]),
+    )
+    for (const text of texts) out.text(text)
+    const reader = new Reader(out.take())
+    for (const text of texts) expect(reader.text()).toBe(text)
+    expect(reader.done).toBe(true)
+  })
+
+  test('an address is the one that parseJid gives; none and an empty one are two things', () => {
+    const out = new Writer()
+    const texts = ['romeo@example.org/orchard', 'juliet@example.org', 'example.org', 'ромео@example.org/сад']
+    for (const text of [...texts, ...texts]) out.text(text)
+    out.text('')
+    out.text(undefined)
+    const reader = new Reader(out.take())
+    for (const text of [...texts, ...texts]) expect(reader.jid()).toEqual(parseJid(text))
+    expect(reader.optionalJid()).toBe(NO_JID)
+    expect(reader.optionalJid()).toBeUndefined()
+  })
+
   test('a place reserved is filled in later', () => {
     const out = new Writer(8)
     const at = out.reserve32()
@@ -85,6 +109,12 @@ describe('what is written is read', () => {
 })
 
 describe('bytes that are not ours', () => {
+  test('an address that is none is a RangeError', () => {
+    const out = new Writer()
+    out.text('@')
+    expect(() => new Reader(out.take()).jid()).toThrow(RangeError)
+  })
+
   test('reading past the end is a RangeError, wherever it is cut', () => {
     const out = new Writer()
     out.u8(1)

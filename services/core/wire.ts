@@ -2,9 +2,13 @@
 //
 // Integers are little-endian; a string is its length in bytes and UTF-8. The length is a u16: 0xffff for undefined, and
 // 0xfffe where the length follows as a u32 (an id or type may be as long as a stanza).
+import { type Jid, jidOfBytes, NO_JID } from '#xmpp/jid.ts'
+import { freshString, sharedString } from '#xmpp/strings.ts'
 
 const NONE = 0xffff
 const LONG = 0xfffe
+/** Up to here a text is written byte by byte: calling into Node costs more. */
+const SHORT_MAX = 64
 
 /** Appends values to one buffer that is used again after `take`. */
 export class Writer {
@@ -26,13 +30,14 @@ export class Writer {
 
   u16(value: number): void {
     this.#room(2)
-    this.#buffer.writeUInt16LE(value, this.#at)
-    this.#at += 2
+    const buffer = this.#buffer
+    buffer[this.#at++] = value
+    buffer[this.#at++] = value >>> 8
   }
 
   u32(value: number): void {
     this.#room(4)
-    this.#buffer.writeUInt32LE(value, this.#at)
+    this.#put32(this.#at, value)
     this.#at += 4
   }
 
@@ -45,12 +50,34 @@ export class Writer {
 
   text(value: string | undefined): void {
     if (value === undefined) return this.u16(NONE)
+    const { length } = value
+    if (length > SHORT_MAX || !this.#shortText(value)) this.#anyText(value)
+  }
+
+  /** False where it is not ASCII, and nothing is written. */
+  #shortText(value: string): boolean {
+    const { length } = value
+    this.#room(2 + length)
+    const buffer = this.#buffer
+    const at = this.#at + 2
+    for (let i = 0; i < length; i++) {
+      const unit = value.charCodeAt(i)
+      if (unit >= 0x80) return false
+      buffer[at + i] = unit
+    }
+    this.u16(length)
+    this.#at = at + length
+    return true
+  }
+
+  #anyText(value: string): void {
     const bound = value.length * 3
     if (bound >= LONG) return this.#longText(value)
     this.#room(2 + bound)
-    const written = this.#buffer.write(value, this.#at + 2)
-    this.#buffer.writeUInt16LE(written, this.#at)
-    this.#at += 2 + written
+    const at = this.#at + 2
+    const written = this.#buffer.write(value, at)
+    this.u16(written)
+    this.#at = at + written
   }
 
   #longText(value: string): void {
@@ -73,7 +100,15 @@ export class Writer {
   }
 
   patch32(at: number, value: number): void {
-    this.#buffer.writeUInt32LE(value, at)
+    this.#put32(at, value)
+  }
+
+  #put32(at: number, value: number): void {
+    const buffer = this.#buffer
+    buffer[at] = value
+    buffer[at + 1] = value >>> 8
+    buffer[at + 2] = value >>> 16
+    buffer[at + 3] = value >>> 24
   }
 
   /** What was written, as a buffer of its own; the writer starts again. */
@@ -112,19 +147,22 @@ export class Reader {
   }
 
   u8(): number {
-    return this.#buffer.readUInt8(this.#at++)
+    const at = this.#at
+    this.#at = this.#end(1)
+    return this.#buffer[at]!
   }
 
   u16(): number {
-    const value = this.#buffer.readUInt16LE(this.#at)
-    this.#at += 2
-    return value
+    const at = this.#at
+    this.#at = this.#end(2)
+    return this.#buffer[at]! | (this.#buffer[at + 1]! << 8)
   }
 
   u32(): number {
-    const value = this.#buffer.readUInt32LE(this.#at)
-    this.#at += 4
-    return value
+    const at = this.#at
+    const buffer = this.#buffer
+    this.#at = this.#end(4)
+    return (buffer[at]! | (buffer[at + 1]! << 8) | (buffer[at + 2]! << 16) | (buffer[at + 3]! << 24)) >>> 0
   }
 
   f64(): number {
@@ -138,14 +176,43 @@ export class Reader {
   }
 
   optionalText(): string | undefined {
-    const short = this.u16()
-    if (short === NONE) return undefined
-    if (short === 0) return ''
-    const length = short === LONG ? this.u32() : short
+    const length = this.#textLength()
+    if (length === undefined) return undefined
     const end = this.#end(length)
-    const value = this.#buffer.toString('utf8', this.#at, end)
+    const value = freshString(this.#buffer, this.#at, end)
     this.#at = end
     return value
+  }
+
+  /** As `text`, for what is likely to have been read before: names, namespaces, accounts. */
+  sharedText(): string {
+    const end = this.#end(this.#textLength() ?? 0)
+    const value = sharedString(this.#buffer, this.#at, end)
+    this.#at = end
+    return value
+  }
+
+  /** An address, prepared as all of ours are; NO_JID for ''. */
+  optionalJid(): Jid | undefined {
+    const length = this.#textLength()
+    if (length === undefined) return undefined
+    const start = this.#at
+    this.#at = this.#end(length)
+    try {
+      return jidOfBytes(this.#buffer, start, this.#at)
+    } catch (cause) {
+      throw new RangeError('an address that is none', { cause })
+    }
+  }
+
+  jid(): Jid {
+    return this.optionalJid() ?? NO_JID
+  }
+
+  /** Undefined for no text. */
+  #textLength(): number | undefined {
+    const short = this.u16()
+    return short === NONE ? undefined : short === LONG ? this.u32() : short
   }
 
   /** A view, not a copy. */

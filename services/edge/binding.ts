@@ -1,4 +1,5 @@
-// Resource binding: RFC 6120 §7. A logged-in stream asks for a resource, and becomes a session.
+// A logged-in stream gets its session: a new one that is bound to a resource (RFC 6120 §7), or one that has lost its
+// stream and is resumed (XEP-0198 §5).
 import { errorOf } from '#core/answer.ts'
 import type { Delivery } from '#core/envelope.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
@@ -10,11 +11,13 @@ import { childOf, el, stanza, textOf } from '#xmpp/stanza.ts'
 import type { Edge } from './main.ts'
 import { EdgeSession } from './session.ts'
 import type { ClientStream } from './stream.ts'
+import { failed, NS_SM, type ResumeRequest, readResume } from './stream-management.ts'
 
 const BIND = `{${NS_BIND}}bind`
 
-/** The first element after the login. Throws StreamError for what is no bind. */
+/** The first element after the login. Throws StreamError for what asks for no session. */
 export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stream: ClientStream): void {
+  if (element.ns === NS_SM) return takeManagement(element, account, edge, stream)
   const { id } = element
   if (
     element.ns !== NS_CLIENT ||
@@ -37,12 +40,11 @@ export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stre
   const session = randomId(12)
   const early: Delivery[] = []
   edge.early.set(session, early)
-  const binding = edge.bind(account, session, resource).finally(() => edge.early.delete(session))
+  const binding = edge.bind(account, session, resource, stream).finally(() => edge.early.delete(session))
   stream.wait(binding, (bound) => {
     if (bound instanceof StanzaError) return refuse(bound)
     const made = new EdgeSession(session, bound, edge, stream)
-    stream.bound(made)
-    if (stream.state === 'closed') return
+    if (!stream.bound(made)) return made.end()
     stream.answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
     for (const delivery of early) made.receive(delivery)
   })
@@ -54,4 +56,29 @@ function resourceOf(element: ScannedElement): string {
   const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
   const text = asked === undefined ? '' : textOf(asked)
   return text === '' ? '' : prepareResource(text)
+}
+
+/** XEP-0198 before there is a session. After any failure the client may bind, or try again. */
+function takeManagement(element: ScannedElement, account: Jid, edge: Edge, stream: ClientStream): void {
+  if (element.name === 'enable') return stream.say(failed('unexpected-request')) // §3
+  if (element.name !== 'resume') throw new StreamError('not-authorized', 'bind a resource first')
+  if (edge.limits.resumeSeconds === 0) return stream.say(failed('feature-not-implemented')) // §5
+  let asked: ResumeRequest
+  try {
+    asked = readResume(element.element())
+  } catch (error) {
+    if (!(error instanceof StanzaError)) throw error
+    return stream.say(failed(error.condition))
+  }
+  const { previd, h } = asked
+  const refuse = (): void => stream.say(failed('item-not-found', edge.ended.countOf(previd, account.bare))) // §5
+  const session = edge.resumables.get(previd)
+  if (session === undefined || session.jid.bare !== account.bare) return refuse()
+  if (stream.generation < session.generation) return refuse() // by a password that was changed since
+  stream.pause()
+  session.claim(h, (granted) => {
+    if (!granted) refuse()
+    else if (stream.bound(session)) session.resume(stream, h)
+    stream.resume()
+  })
 }

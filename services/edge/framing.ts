@@ -1,7 +1,7 @@
 // The two ways a stream is framed: as one document (RFC 6120 §4.2) and as a document a message (RFC 7395 §3).
 import type { StreamError } from '#xmpp/error.ts'
 import { NS_CLIENT, NS_FRAMING, NS_STREAM, NS_STREAMS } from '#xmpp/ns.ts'
-import { escapeAttribute, escapeText } from '#xmpp/xml.ts'
+import { escapeAttribute, escapeText, serialise } from '#xmpp/xml.ts'
 
 export interface StreamHead {
   readonly id: string
@@ -42,7 +42,7 @@ function headAttributes(id: string, from: string, to: string): string {
 }
 
 /** RFC 6120 §4.9.2. */
-function errorChildren({ condition, text }: StreamError): string {
+function errorChildren({ condition, text, extra }: StreamError): string {
   const said = text === '' ? '' : `<text xmlns='${NS_STREAMS}' xml:lang='en'>${escapeText(text)}</text>`
-  return `<${condition} xmlns='${NS_STREAMS}'/>${said}`
+  return `<${condition} xmlns='${NS_STREAMS}'/>${said}${extra === undefined ? '' : serialise(extra, NS_CLIENT)}`
 }

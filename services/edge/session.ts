@@ -1,94 +1,86 @@
 // A bound session at its edge: what a client sends becomes numbered envelopes, what comes for it goes to the socket.
 //
-// A session has unacked envelopes at one home at a time. Before it turns to the other (a roster set, then a message)
-// the stanza waits here for the acks, and the stream is not read meanwhile: so order holds across homes
-// (RFC 6120 §10.1). It is not read either while too much of it is unacked.
+// With stream management (XEP-0198, edge/stream-management.ts) it may outlive its stream: what comes for it waits, nobody
+// sees it go, and another stream may take it over until its time is up. However it ends, what its client has
+// not acknowledged goes back to the router, behind the news of its end. Without stream management nothing is kept.
 import { errorOf } from '#core/answer.ts'
-import type { Delivery, Origin, ToMode } from '#core/envelope.ts'
-import type { RoleName } from '#core/ownership.ts'
+import type { Delivery, Envelope, Fields, ToMode } from '#core/envelope.ts'
 import { traceFromHere } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_SESSION } from '#xmpp/ns.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { copyOf, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { Intake, type Speaker } from './intake.ts'
 import type { Edge } from './main.ts'
+import { isAnswerToServer, isLegacySession, isStanzaName, refusalOf, unsupported } from './stanza-rules.ts'
 import type { ClientStream } from './stream.ts'
+import { enabled, failed, Kept, NS_SM, readAck, readEnable, resumed, returned, StreamManagement } from './stream-management.ts'
+import type { Timed } from './wheel.ts'
 
-export class EdgeSession {
+export class EdgeSession implements Speaker, Timed {
   readonly id: string
   readonly jid: Jid
-  /** What modules have set on it (core/module.ts, Session.set). */
-  readonly flags = new Set<string>()
+  dueS = 0
+  /** Of the credentials (core/auth.ts) that whoever resumes it must have logged in by, or later ones. */
+  generation: number
   readonly #edge: Edge
-  readonly #stream: ClientStream
-  /** The XEP-0198 count: stanzas taken from this client. */
-  #n = 0
-  #unacked = 0
-  #home: RoleName = 'router'
-  /** It has sent something to its presence owner, who must be told of its end. */
-  #known = false
-  #held: Stanza | undefined
-  #heldFor: RoleName = 'router'
-  #paused = false
-  /** The owner is behind, for this session as for all. */
-  #congested = false
+  /** Undefined while it waits to be resumed, and behind its end. */
+  #stream: ClientStream | undefined
+  #flags: string[] | undefined
+  readonly #intake: Intake
   #closing = false
   #routerTold = false
-  /** To be called when nothing is unacked. */
-  #whenSettled: (() => void) | undefined
-  readonly #acked: () => void
+  #presenceTold = false
+  /** Set once the client has enabled it. */
+  #sm: StreamManagement | undefined
+  /** The client has closed its stream: there is nothing to resume. */
+  #left = false
+  /** A stream that would take it over waits for what is unacked. */
+  #claimed: ((granted: boolean) => void) | undefined
+  /** What went back to the router and is not acked, and the news of its end. */
+  #returning = 0
+  #goodbye: (() => void) | undefined
 
   constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
     this.id = id
     this.jid = jid
     this.#edge = edge
     this.#stream = stream
-    this.#acked = () => this.#onAck()
+    this.generation = stream.generation
+    this.#intake = new Intake(edge, this)
+  }
+
+  /** What modules have set on it (core/module.ts, Session.set). */
+  get flags(): readonly string[] {
+    return this.#flags ?? NONE
   }
 
   /** A first-level element of a bound stream. Throws StreamError for what is no stanza or not this client's. */
   take(element: ScannedElement): void {
-    if (element.ns !== NS_CLIENT || !isStanzaName(element.name)) {
-      throw new StreamError('unsupported-stanza-type', `{${element.ns}}${element.name}`) // RFC 6120 §4.9.3.24
-    }
+    if (element.ns !== NS_CLIENT || !isStanzaName(element.name)) return this.#manage(element)
     this.#checkFrom(element.from)
-    this.#n++
-    const refused = this.#refusalOf(element)
+    this.#intake.count()
+    if (element.id === PING_ID && isAnswerToServer(element)) return
+    const refused = refusalOf(element)
     if (refused !== undefined) return this.#answer(element, refused)
     const stanza = this.#stanzaOf(element)
     if (stanza === undefined) return
-    if (stanza.child === LEGACY_SESSION && isForServer(stanza)) return this.#answerLegacySession(stanza)
-    traceFromHere('stanza.received', stanza, (stanza) => this.#submit(stanza, this.#homeFor(stanza)))
+    if (isLegacySession(stanza)) return this.#answerLegacySession(stanza)
+    traceFromHere('stanza.received', stanza, (stanza) => this.#intake.submit(stanza))
   }
 
-  /** RFC 6120 §8.1.2.1: absent, or the JID of this very session, or its bare JID. */
+  /**
+   * RFC 6120 §8.1.2.1: what is stamped is the JID of this very session, whatever of its own account the client wrote.
+   * COMPAT: Converse.js 14 gives itself another resource when it resumes behind a reload of its page, and writes that.
+   */
   #checkFrom(from: string | undefined): void {
     if (from === undefined || from === this.jid.full || from === this.jid.bare) return
     try {
-      const { full } = parseJid(from)
-      if (full === this.jid.full || full === this.jid.bare) return
+      if (parseJid(from).bare === this.jid.bare) return
     } catch {}
     throw new StreamError('invalid-from', 'that is not you') // §4.9.3.9
-  }
-
-  /** What RFC 6120 §8.2.3 asks of an iq. */
-  #refusalOf(element: ScannedElement): StanzaError | undefined {
-    if (element.name !== 'iq') return undefined
-    if (element.id === '') return new StanzaError('bad-request', 'an iq has an id')
-    switch (element.type) {
-      case 'get':
-      case 'set':
-        return element.childCount === 1
-          ? undefined
-          : new StanzaError('bad-request', 'an iq of type get or set has exactly one child')
-      case 'result':
-        return element.childCount <= 1 ? undefined : new StanzaError('bad-request', 'a result has at most one child')
-      case 'error':
-        return undefined
-      default:
-        return new StanzaError('bad-request', 'an iq is of type get, set, result or error')
-    }
   }
 
   #answer(element: ScannedElement, error: StanzaError): void {
@@ -109,7 +101,8 @@ export class EdgeSession {
       }
     }
     const { name, id, type, child, payload } = element
-    return stanzaOfBytes(name as StanzaName, this.jid, to, id, type, element.lang || this.#stream.lang, child, payload)
+    const lang = element.lang || this.#stream!.lang
+    return stanzaOfBytes(name as StanzaName, this.jid, to, id, type, lang, child, payload)
   }
 
   /** RFC 3921 §3: old clients ask for a session after the bind; there is nothing to do. */
@@ -117,80 +110,59 @@ export class EdgeSession {
     this.deliver(stanza('iq', NO_JID, { to: this.jid, id: iq.id, type: 'result' }), 'kept')
   }
 
-  #homeFor({ name, to, type, child }: Stanza): RoleName {
-    if (name === 'message') return 'router'
-    if (name === 'presence') return 'presence'
-    if ((type === 'get' || type === 'set') && (to === undefined || to.resource === '')) return this.#edge.homes.homeOf(child)
-    return 'router'
+  pauseReading(): void {
+    this.#stream?.pause()
   }
 
-  #submit(stanza: Stanza, home: RoleName): void {
-    if (this.#unacked > 0 && home !== this.#home) {
-      this.#held = copyOf(stanza, stanza.trace)
-      this.#heldFor = home
-      this.#pause()
-      return
-    }
-    this.#send(stanza, home)
-    const { lanes, limits } = this.#edge
-    if (this.#unacked >= limits.inFlightPerSession) this.#pause()
-    else if (lanes.congested(home, this.jid.bare)) {
-      this.#congested = true
-      this.#pause()
-      lanes.onRelief(() => {
-        this.#congested = false
-        this.#relieve()
-      })
-    }
+  resumeReading(): void {
+    this.#stream?.resume()
   }
 
-  #send(stanza: Stanza, home: RoleName): void {
-    this.#home = home
-    if (home === 'presence') this.#known = true
-    this.#unacked++
-    const origin: Origin = { edge: this.#edge.id, session: this.id, n: this.#n }
-    this.#edge.lanes.send(
-      home,
-      this.jid.bare,
-      { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, stanza },
-      this.#acked,
-    )
-  }
+  // --- what comes for it
 
-  #onAck(): void {
-    this.#unacked--
-    if (this.#unacked === 0) {
-      if (this.#held !== undefined) {
-        const held = this.#held
-        this.#held = undefined
-        this.#send(held, this.#heldFor)
-        if (this.#closing) this.#tellOwners()
-      } else if (this.#closing) {
-        this.#tellOwners()
-      } else if (this.#whenSettled !== undefined) {
-        this.#whenSettled()
-      }
-    }
-    this.#relieve()
-  }
-
-  #pause(): void {
-    if (this.#paused) return
-    this.#paused = true
-    this.#stream.pause()
-  }
-
-  #relieve(): void {
-    if (!this.#paused || this.#congested || this.#held !== undefined || this.#unacked > this.#edge.limits.inFlightPerSession / 2)
-      return
-    this.#paused = false
-    this.#stream.resume()
+  /** It keeps what it is sent: give it by `keep` what is for several sessions. */
+  get keeps(): boolean {
+    return this.#sm !== undefined
   }
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
+    if (this.#sm === undefined) return this.#write(stanza, to)
+    const kept = new Kept(stanza, to, this.#edge.clock.now())
+    if (!this.keep(kept)) this.giveBack(kept)
+  }
+
+  /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
+  keep(kept: Kept): boolean {
+    const sm = this.#sm!
+    if (this.#routerTold) return false // sent before the router knew
+    if (sm.isFull(this.#stream !== undefined)) {
+      this.#overflow()
+      return false
+    }
+    if (this.#stream === undefined) sm.wait(kept)
+    else {
+      sm.sent(kept)
+      this.#edge.watched.add(this)
+      this.#write(kept.stanza, kept.to)
+      if (sm.wantsAnswer) this.#stream?.say(sm.ask())
+    }
+    return true
+  }
+
+  #write(stanza: Stanza, to: ToMode): void {
+    const stream = this.#stream
+    if (stream === undefined) return
     const address = to === 'kept' ? stanza.to?.full : to === 'full' ? this.jid.full : this.jid.bare
-    this.#stream.deliver(rootTag(stanza, address, this.#stream.xmlns), stanza)
+    stream.deliver(rootTag(stanza, address, stream.xmlns), stanza)
+  }
+
+  /** Too much is not acknowledged: the session ends, and nothing of it is lost. */
+  #overflow(): void {
+    this.#edge.log.warn('session.unacknowledged', { jid: this.jid.full, streaming: this.#stream !== undefined })
+    if (this.#stream !== undefined) this.#stream.fail(new StreamError('policy-violation', 'too much is not acknowledged'))
+    this.end()
+    if (!this.#routerTold) this.#tellRouter() // ahead of the client's last stanza, which waits: nothing more may come
   }
 
   /** Anything that came for this session, in order. */
@@ -198,26 +170,192 @@ export class EdgeSession {
     if (delivery.kind === 'stanza') return this.deliver(delivery.stanza, delivery.to)
     const { name, fields } = delivery
     if (name === 'close') {
-      this.#stream.fail(
-        new StreamError(fields.condition as StreamError['condition'], typeof fields.text === 'string' ? fields.text : ''),
-      )
+      const text = typeof fields.text === 'string' ? fields.text : ''
+      this.#stream?.fail(new StreamError(fields.condition as StreamError['condition'], text))
+      this.end()
+    } else if (name === 'renewed') {
+      this.generation = Number(fields.generation ?? 0)
     } else if (name === 'flag') {
-      this.flags.add(String(fields.flag))
+      if (this.#flags === undefined) this.#flags = []
+      if (!this.#flags.includes(String(fields.flag))) this.#flags.push(String(fields.flag))
     }
   }
 
-  /** Calls back once everything the client has sent is handled, and so answered; at once where it is. */
-  settle(then: () => void): void {
-    if (this.#unacked === 0 && this.#held === undefined) then()
-    else this.#whenSettled = then
+  /** Asks a client that has said nothing for long whether it is there: by stream management, else by XEP-0199 §4.3. */
+  ping(): void {
+    const stream = this.#stream
+    if (stream === undefined) return
+    if (this.#sm !== undefined) {
+      this.#edge.watched.add(this)
+      return stream.say(this.#sm.ask())
+    }
+    const ping = stanza('iq', parseJid(this.jid.domain), { to: this.jid, id: PING_ID, type: 'get' }, el('ping', NS_PING))
+    this.#write(ping, 'kept')
   }
 
-  /** The stream is gone: the owners hear of it after the client's last stanza. */
-  closed(): void {
+  // --- stream management
+
+  /** What is no stanza: an element of XEP-0198, or a StreamError. */
+  #manage(element: ScannedElement): void {
+    const stream = this.#stream!
+    const sm = this.#sm
+    const { name, ns } = element
+    if (ns !== NS_SM || (name !== 'enable' && name !== 'r' && name !== 'a' && name !== 'resume')) throw unsupported(element)
+    if (name === 'enable' && sm === undefined) return this.#enable(element, stream)
+    if (sm === undefined || name === 'enable' || name === 'resume') return stream.say(failed('unexpected-request')) // §3, §6
+    if (name === 'a') return sm.acknowledge(readAck(element.attribute('h')))
+    const { handled, received } = this.#intake
+    if (handled === received) return stream.say(sm.answer(received))
+    sm.owe(received)
+    this.#edge.watched.add(this)
+  }
+
+  /** §3. From here on both sides count. */
+  #enable(element: ScannedElement, stream: ClientStream): void {
+    const { limits, resumables } = this.#edge
+    try {
+      const { resume, maxS = limits.resumeSeconds } = readEnable(element.element())
+      const resumeS = resume ? Math.min(maxS, limits.resumeSeconds) : 0
+      const bounds = { stanzas: limits.unackedStanzas, bytes: limits.writeBufferBytes / KEPT_SHARE }
+      this.#sm = new StreamManagement(resumeS > 0 ? randomId(SM_ID_BYTES) : '', resumeS, this.#intake.received, bounds)
+    } catch (error) {
+      if (!(error instanceof StanzaError)) throw error
+      return stream.say(failed(error.condition))
+    }
+    if (this.#sm.id !== '') resumables.set(this.#sm.id, this)
+    stream.say(enabled(this.#sm))
+  }
+
+  /** More of what the client has sent is handled. */
+  handledMore(): void {
+    const sm = this.#sm
+    if (sm === undefined) return
+    const { handled } = this.#intake
+    if (this.#closing) this.#edge.ended.note(sm.id, this.jid.bare, sm.h(handled))
+    else if (sm.owes(handled)) this.#stream?.say(sm.answer(handled))
+  }
+
+  /** Once a second while something is not acknowledged, or a client waits for our acknowledgement. */
+  look(): void {
+    const sm = this.#sm!
+    const stream = this.#stream
+    switch (stream === undefined ? 'nothing' : sm.look(stream.reading)) {
+      case 'ask':
+        stream!.say(sm.ask())
+        break
+      case 'answer':
+        stream!.say(sm.answer(this.#intake.handled))
+        break
+      case 'lost':
+        stream!.cutOff('stream.unanswered')
+    }
+    if (this.#stream === undefined || !sm.wantsLook) this.#edge.watched.delete(this)
+  }
+
+  /** The client closes its stream; what it has said is still answered. Nobody can resume it from here on. */
+  leave(): void {
+    this.#left = true
+    if (this.#sm !== undefined) this.#edge.resumables.delete(this.#sm.id)
+  }
+
+  /** What the client is told last: how much of what it has sent was handled. '' where it does not count. */
+  get farewell(): string {
+    return this.#sm === undefined ? '' : this.#sm.answer(this.#intake.handled)
+  }
+
+  /** The connection is gone without a word (§7): the session waits for another, if that was agreed. */
+  lost(): void {
+    const sm = this.#sm
+    if (sm === undefined || sm.id === '' || this.#left) return this.end()
+    if (this.#closing || this.#stream === undefined) return
+    this.#stream = undefined
+    sm.detach()
+    this.#edge.watched.delete(this)
+    this.#edge.detached.add(this)
+    this.#edge.wheel.add(this, sm.resumeS * 1_000)
+    this.#tellAbout({ detached: true })
+    this.#edge.log.debug('session.detached', { jid: this.jid.full })
+  }
+
+  /**
+   * Another stream would go on with this session, its client having handled `h`: told whether it may once all that has come
+   * of the client is handled, so that it and we agree on what has. A stream that is still there is closed, and so is one
+   * that waits for the same. Throws StreamError for an `h` that cannot be.
+   */
+  claim(h: number, answer: (granted: boolean) => void): void {
+    this.#sm!.check(h)
+    const other = this.#claimed
+    const before = this.#stream
+    this.#claimed = answer
+    this.lost()
+    before?.replaced() // §5
+    this.settle(() => {
+      this.#claimed = undefined
+      answer(true)
+    })
+    other?.(false) // last: it may go on with what its client has sent behind, and claim this session again
+  }
+
+  /** It goes on, on this stream: first with what was sent and not acknowledged, then with what has come since (§5). */
+  resume(stream: ClientStream, h: number): void {
+    const sm = this.#sm!
+    this.#edge.detached.delete(this)
+    this.#edge.wheel.remove(this)
+    this.#stream = stream
+    if (this.#intake.paused) stream.pause()
+    this.#tellAbout({ ...stream.about, detached: false }) // ahead of what is written, which may end the stream at once
+    this.#edge.log.info('session.resumed', { jid: this.jid.full })
+    stream.say(resumed(sm.id, sm.h(this.#intake.handled)))
+    sm.acknowledge(h)
+    for (const kept of sm.attach()) this.#write(kept.stanza, kept.to)
+    if (sm.wantsLook) this.#edge.watched.add(this)
+    if (sm.wantsAnswer) this.#stream?.say(sm.ask())
+  }
+
+  /** For the list of sessions (router/administration.ts): that it waits, or what it goes on with. */
+  #tellAbout(about: Fields): void {
+    const account = this.jid.bare
+    const fields = { session: this.id, ...about }
+    this.#edge.lanes.send('router', account, { kind: 'signal', account, name: 'session.about', fields })
+  }
+
+  /** Nobody has resumed it in time; or, behind its end, nothing can come for it any more. */
+  due(): void {
+    if (this.#closing) this.#edge.sessions.delete(this.id)
+    else if (this.#stream === undefined) this.end()
+  }
+
+  // --- its end
+
+  /** Calls back once everything the client has sent is handled, and so answered; at once where it is. */
+  settle(then: () => void): void {
+    this.#intake.settle(then)
+  }
+
+  /** The session is over: the owners hear of it after the client's last stanza. */
+  end(): void {
     if (this.#closing) return
+    const { detached, ended, leaving, resumables, sessions, watched, wheel } = this.#edge
     this.#closing = true
-    this.#edge.leaving.add(this)
-    if (this.#held === undefined) this.#tellOwners()
+    this.#stream = undefined
+    leaving.add(this)
+    this.#intake.unsettle()
+    if (this.#sm === undefined) sessions.delete(this.id)
+    else {
+      wheel.remove(this)
+      detached.delete(this)
+      watched.delete(this)
+      resumables.delete(this.#sm.id)
+      ended.note(this.#sm.id, this.jid.bare, this.#sm.h(this.#intake.handled))
+      this.#claimed?.(false)
+      this.#claimed = undefined
+    }
+    if (!this.#intake.holds) this.#tellOwners()
+  }
+
+  /** Nothing of the client's is unacked, or the last of it is on its way. */
+  moved(): void {
+    if (this.#closing) this.#tellOwners()
   }
 
   /**
@@ -225,29 +363,63 @@ export class EdgeSession {
    * to this session is lost; presence only when all is acked, so that contacts see the last message before `unavailable`.
    */
   #tellOwners(): void {
-    const account = this.jid.bare
-    const signal = {
-      kind: 'signal',
-      account,
-      name: 'session.closed',
-      fields: { session: this.id, resource: this.jid.resource },
-    } as const
-    if (!this.#routerTold) this.#edge.lanes.send('router', account, signal)
+    if (!this.#routerTold) this.#tellRouter()
+    const { toldPresence, atRouter } = this.#intake
+    if (toldPresence && !this.#presenceTold) {
+      if (atRouter) return
+      this.#edge.lanes.send('presence', this.jid.bare, this.#closed())
+    }
+    this.#presenceTold = true
+    this.#depart()
+  }
+
+  /** What is not acknowledged follows on the same lane. */
+  #tellRouter(): void {
+    const sm = this.#sm
     this.#routerTold = true
-    if (this.#known && this.#home === 'router' && this.#unacked > 0) return
-    if (this.#known) this.#edge.lanes.send('presence', account, signal)
-    this.#known = false
-    this.#edge.leaving.delete(this)
+    if (sm === undefined) return this.#edge.lanes.send('router', this.jid.bare, this.#closed())
+    this.#sendBack(this.#closed())
+    for (const kept of sm.surrender()) this.giveBack(kept)
+  }
+
+  #closed(): Envelope {
+    const fields = { session: this.id, resource: this.jid.resource }
+    return { kind: 'signal', account: this.jid.bare, name: 'session.closed', fields }
+  }
+
+  /** To the router, to be delivered elsewhere; unless another session has it, or will give it back itself. */
+  giveBack(kept: Kept): void {
+    const stanza = kept.taken || kept.holders > 0 ? undefined : returned(kept, this.jid)
+    if (stanza === undefined) return
+    this.#edge.leaving.add(this)
+    this.#sendBack({ kind: 'stanza', point: 'returned', account: this.jid.bare, origin: undefined, stanza })
+  }
+
+  #sendBack(envelope: Envelope): void {
+    this.#returning++
+    this.#goodbye ??= () => this.#onGoodbye()
+    this.#edge.lanes.send('router', this.jid.bare, envelope, this.#goodbye)
+  }
+
+  /** The router knows of the end, or has something back. What it sent before that may still be on its way here. */
+  #onGoodbye(): void {
+    this.#returning--
+    this.#edge.wheel.add(this, LINGER_MS)
+    this.#depart()
+  }
+
+  #depart(): void {
+    if (this.#routerTold && this.#presenceTold && this.#returning === 0) this.#edge.leaving.delete(this)
   }
 }
 
-const LEGACY_SESSION = `{${NS_SESSION}}session`
-
-/** To the client's own server: without `to`, or to the host (RFC 6120 §10.3.3, §10.5). */
-function isForServer({ name, type, to }: Stanza): boolean {
-  return name === 'iq' && type === 'set' && (to === undefined || (to.local === '' && to.resource === ''))
-}
-
-function isStanzaName(name: string): name is StanzaName {
-  return name === 'message' || name === 'presence' || name === 'iq'
-}
+const NONE: readonly string[] = []
+const NS_PING = 'urn:xmpp:ping'
+/** Of the one ping that a session may have outstanding. */
+const PING_ID = 'are-you-there'
+/** 144 bits, which nobody guesses; whoever did would need the password, too. */
+const SM_ID_BYTES = 18
+/** What a session may keep, as a share of what may wait for its socket. */
+const KEPT_SHARE = 2
+/** How long behind its end what comes for a session is still given back. */
+const LINGER_MS = 2_000

@@ -174,6 +174,7 @@ describe('RFC 6120 §4.3.2 features', () => {
     const { connect } = await start({ modules: [stranger] })
     const features = connect().open().take()
     expect([...features.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)).toEqual([
+      'SCRAM-SHA-512',
       'SCRAM-SHA-256',
       'SCRAM-SHA-1',
       'PLAIN',

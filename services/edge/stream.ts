@@ -9,28 +9,33 @@
 // A client lags when the kernel's buffers are full and more than `limits.writeBufferBytes` wait behind them. A burst does
 // that to any client: it has had no turn to read. So one that lags is cut off only when what waits has not become less
 // for LAG_S_MAX, or is UNSENT_FACTOR times as much: that is the most one client may cost.
-
+//
+// A stream waits in the edge's wheel (edge/wheel.ts): at first for the login, then for the client to be silent for so long
+// that it is asked whether it is still there (RFC 6120 §4.6.4). WebSocket drivers do the latter by themselves.
 import { errorOf } from '#core/answer.ts'
-import type { Timer } from '#core/clock.ts'
+import type { ConnectionFacts } from '#core/registry.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
 import { attr, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
-import { serialise } from '#xmpp/xml.ts'
 import { takeBind } from './binding.ts'
 import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import { Login } from './login.ts'
 import type { Edge } from './main.ts'
+import { Rate } from './rate.ts'
 import type { EdgeSession } from './session.ts'
+import { ANSWER_S_MAX, failed, NS_SM } from './stream-management.ts'
+import type { Timed } from './wheel.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
 
-export class ClientStream implements ScanHandler, ConnectionEvents {
+export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   readonly xmlns: string
+  dueS = 0
   /** The stream's xml:lang, '' where the client gave none (RFC 6120 §4.7.4). */
   lang = ''
   readonly #edge: Edge
@@ -40,12 +45,19 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   #state: State = 'open'
   #domain = ''
   #headerSent = false
-  /** Set by the login. */
+  /** Set by the login, as is `generation`: of the credentials (core/auth.ts). */
   #account: Jid | undefined
+  generation = 0
   #session: EdgeSession | undefined
-  readonly #login: Login
+  /** Made by the first element of a login, and gone with the last. */
+  #login: Login | undefined
+  readonly #rate: Rate
   #pauses = 0
-  #loginTimer: Timer | undefined
+  /** The second something was last heard of the client, and whether it has been asked since. */
+  #heardS = 0
+  #asked = false
+  /** The client has closed the stream, and waits for what is still to be answered. */
+  #closing = false
   /** Seconds of lagging without any progress, and what was unsent at the last of them. */
   #lagS = 0
   #lagBytes = 0
@@ -56,11 +68,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#framing = connection.framing === 'stream' ? STREAM_FRAMING : FRAME_FRAMING
     this.xmlns = this.#framing.xmlns
     this.#scanner = new Scanner(connection.framing, edge.scanLimitsBeforeLogin, this)
-    this.#login = new Login(edge, connection, this)
-    this.#loginTimer = edge.clock.setTimeout(
-      () => this.fail(new StreamError('connection-timeout', 'no login in time')),
-      edge.limits.loginTimeoutMs,
-    )
+    this.#rate = new Rate(edge.paces.beforeLogin)
+    edge.wheel.add(this, edge.limits.loginTimeoutMs)
   }
 
   get state(): State {
@@ -72,20 +81,30 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     return this.#domain
   }
 
+  /** What the list of sessions shows of its connection. */
+  get about(): ConnectionFacts {
+    const { address, encrypted, framing } = this.#connection
+    return { address, transport: framing === 'stream' ? 'tcp' : 'websocket', encrypted }
+  }
+
   // --- what comes in
 
   data(bytes: Uint8Array): void {
     if (this.#state === 'closed') return
+    this.#heardS = this.#edge.wheel.nowS
     try {
       this.#scanner.push(bytes)
     } catch (error) {
       this.#broke(error)
     }
-    if (this.#pauses > 0 && this.#scanner.bufferedBytes > 0) this.#connection.pause()
+    const owedMs = this.#rate.take(bytes.length, this.#edge.clock.monotonic())
+    if (this.state === 'closed') return
+    if (owedMs > 0 && this.#edge.debtors.add(this, owedMs)) this.pause()
+    if (this.#pauses > 0 && (owedMs > 0 || this.#scanner.bufferedBytes > 0)) this.#connection.pause()
   }
 
   closed(): void {
-    if (this.#state !== 'closed') this.#finish()
+    if (this.#state !== 'closed') this.#finish(true)
   }
 
   streamStart(open: StreamOpen): void {
@@ -108,14 +127,15 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
     this.#sendHeader(from === '' ? '' : (this.#account?.bare ?? bareOrNothing(from))) // §4.7.2
     if (this.#account === undefined) {
       this.#state = 'negotiating'
-      this.write(this.#framing.features(serialise(featuresBeforeLogin(this.#edge, this.#connection), NS_CLIENT)))
+      this.write(this.#framing.features(featuresBeforeLogin(this.#edge, this.#connection, this.#domain)))
     } else {
       this.#state = 'binding'
-      this.write(this.#framing.features(serialise(featuresAfterLogin(this.#edge), NS_CLIENT)))
+      this.write(this.#framing.features(featuresAfterLogin(this.#edge, this.#connection, this.#domain)))
     }
   }
 
   element(element: ScannedElement): void {
+    this.#rate.stanzas++
     if (this.#framing === FRAME_FRAMING && element.ns === NS_FRAMING) return this.#frame(element)
     switch (this.#state) {
       case 'bound':
@@ -142,23 +162,37 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   /** RFC 6120 §4.4: what the client has asked is answered first. Nothing more of his is read. */
   streamEnd(): void {
     this.#scanner.stop()
-    if (this.#session === undefined) this.#end()
-    else this.#session.settle(() => this.#end())
+    this.#closing = true
+    if (this.#session === undefined) return this.#end()
+    this.#session.leave()
+    this.#session.settle(() => this.#end())
   }
 
   #end(): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
+    this.#sayFarewell()
     this.write(this.#framing.close())
-    this.#finish()
+    this.#finish(false)
     this.#connection.end()
+  }
+
+  /** What the client may forget (XEP-0198 §4), ahead of the end. */
+  #sayFarewell(): void {
+    const farewell = this.#session?.farewell ?? ''
+    if (farewell !== '') this.write(farewell)
   }
 
   // --- before the login
 
   #negotiate(element: ScannedElement): void {
     if (element.ns === NS_TLS && element.name === 'starttls') return this.#startTls()
-    if (element.ns === NS_SASL) return this.#login.take(element)
+    if (element.ns === NS_SASL) {
+      if (this.#login === undefined) this.#login = new Login(this.#edge, this.#connection, this)
+      return this.#login.take(element)
+    }
+    if (element.ns === NS_SM && (element.name === 'enable' || element.name === 'resume'))
+      return this.say(failed('unexpected-request')) // XEP-0198 §3
     if (element.ns === NS_CLIENT && element.name === 'iq' && this.#mayAsk(element)) return this.#ask(element)
     throw new StreamError('not-authorized', 'log in first') // RFC 6120 §4.9.3.12
   }
@@ -182,12 +216,15 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   }
 
   /** The login has succeeded: a new stream follows (RFC 6120 §6.4.6). */
-  loggedIn(account: Jid): void {
+  loggedIn(account: Jid, generation: number): void {
     this.#account = account
+    this.generation = generation
+    this.#login = undefined
     this.#state = 'reopen'
     this.#headerSent = false
-    this.#scanner.reset()
+    this.#scanner.restart()
     this.#scanner.setLimits(this.#edge.scanLimits)
+    this.#rate.change(this.#edge.paces.session)
   }
 
   /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */
@@ -202,14 +239,38 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   // --- after the login
 
-  /** A resource is bound: stanzas from now on. Undefined where the client did not wait for it. */
-  bound(session: EdgeSession): void {
+  /** It has a session, bound or resumed: stanzas from now on. False where the client did not wait for it. */
+  bound(session: EdgeSession): boolean {
+    if (this.#state === 'closed') return false
     this.#session = session
-    if (this.#state === 'closed') return session.closed()
-    this.#edge.clock.clearTimeout(this.#loginTimer)
-    this.#loginTimer = undefined
     this.#edge.sessions.set(session.id, session)
     this.#state = 'bound'
+    const { idleSeconds } = this.#edge.limits
+    if (this.#connection.framing === 'frame' || idleSeconds === 0) this.#edge.wheel.remove(this)
+    else this.#edge.wheel.add(this, idleSeconds * 1_000)
+    return true
+  }
+
+  /** Its session goes on on another stream (XEP-0198 §5). */
+  replaced(): void {
+    this.#session = undefined
+    this.fail(new StreamError('conflict', 'resumed on another stream'))
+  }
+
+  /** What it waited for in the wheel has not come, or not been looked at yet. */
+  due(): void {
+    if (this.#state !== 'bound') return this.fail(new StreamError('connection-timeout', 'no login in time'))
+    const { limits, wheel } = this.#edge
+    if (this.#pauses > 0) this.#heardS = wheel.nowS // it may have spoken, and is not read from
+    const silentS = wheel.nowS - this.#heardS
+    if (silentS < limits.idleSeconds) {
+      this.#asked = false
+      return wheel.add(this, (limits.idleSeconds - silentS) * 1_000)
+    }
+    if (this.#asked) return this.cutOff('stream.silent')
+    this.#asked = true
+    wheel.add(this, ANSWER_S_MAX * 1_000)
+    this.#session!.ping()
   }
 
   /** To the client from its server, before there is a session to deliver to. */
@@ -235,13 +296,23 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
 
   deliver(tag: string, { name, payload }: Stanza): void {
     if (this.#state === 'closed') return
-    const connection = this.#connection
-    if (payload.length === 0) connection.write(`${tag}/>`)
-    else connection.write(`${tag}>`, payload, CLOSING[name])
-    const { unsentBytes } = connection
+    if (payload.length === 0) this.#connection.write(`${tag}/>`)
+    else this.#connection.write(`${tag}>`, payload, CLOSING[name])
+    this.#checkUnsent()
+  }
+
+  /** An element that is no stanza, and that a client can make us send as often as it likes. */
+  say(text: string): void {
+    if (this.#state === 'closed') return
+    this.#connection.write(text)
+    this.#checkUnsent()
+  }
+
+  #checkUnsent(): void {
+    const { unsentBytes } = this.#connection
     const { writeBufferBytes } = this.#edge.limits
     if (unsentBytes <= writeBufferBytes) return
-    if (unsentBytes > writeBufferBytes * UNSENT_FACTOR) this.#cutOff(unsentBytes)
+    if (unsentBytes > writeBufferBytes * UNSENT_FACTOR) this.cutOff('stream.slow_reader')
     else this.#edge.lagging.add(this)
   }
 
@@ -255,13 +326,15 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       this.#lagBytes = 0
       this.#edge.lagging.delete(this)
     } else if (unsentBytes < before) this.#lagS = 0
-    else if (++this.#lagS > LAG_S_MAX) this.#cutOff(unsentBytes)
+    else if (++this.#lagS > LAG_S_MAX) this.cutOff('stream.slow_reader')
   }
 
-  #cutOff(unsentBytes: number): void {
-    this.#edge.log.warn('stream.slow_reader', { jid: this.#session?.jid.full, unsentBytes })
-    this.#edge.countFailure('resource-constraint')
-    this.#finish() // it does not read what it is sent, so it would not read the reason either
+  /** It does not read what it is sent, or does not answer, and would not read the reason either. */
+  cutOff(event: 'stream.slow_reader' | 'stream.silent' | 'stream.unanswered'): void {
+    if (this.#state === 'closed') return
+    this.#edge.log.warn(event, { jid: this.#session?.jid.full, unsentBytes: this.#connection.unsentBytes })
+    this.#edge.countFailure(event === 'stream.slow_reader' ? 'resource-constraint' : 'connection-timeout')
+    this.#finish(true)
     this.#connection.destroy()
   }
 
@@ -275,6 +348,11 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
   }
 
   // --- pace and end
+
+  /** What comes of the client is taken. */
+  get reading(): boolean {
+    return this.#pauses === 0
+  }
 
   /** Reads no more. Pauses nest. */
   pause(): void {
@@ -308,22 +386,25 @@ export class ClientStream implements ScanHandler, ConnectionEvents {
       address: this.#connection.address,
     })
     this.#edge.countFailure(error.condition)
+    this.#sayFarewell()
     this.write(this.#framing.error(error))
     this.write(this.#framing.close())
-    this.#finish()
+    this.#finish(false)
     this.#connection.end()
   }
 
-  #finish(): void {
+  /** `lost`: without a word from either side, so that the session may outlive it. */
+  #finish(lost: boolean): void {
+    const session = this.#session
     this.#state = 'closed'
     this.#scanner.stop()
-    this.#edge.clock.clearTimeout(this.#loginTimer)
-    if (this.#session !== undefined) {
-      this.#edge.sessions.delete(this.#session.id)
-      this.#session.closed()
-    }
+    this.#edge.wheel.remove(this)
     this.#edge.streams.delete(this)
     this.#edge.lagging.delete(this)
+    this.#session = undefined
+    if (session === undefined) return
+    if (lost && !this.#closing) session.lost()
+    else session.end()
   }
 }
 

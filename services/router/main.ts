@@ -3,13 +3,14 @@
 // It holds the session registry (soft state: the edges hold the sockets and can tell it all again), chooses who gets
 // a message, and answers the iqs whose modules live here.
 import type { Fields } from '#core/envelope.ts'
-import { Owner, type RolePart } from '#core/owner.ts'
+import { Owner } from '#core/owner.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import { Registry } from '#core/registry.ts'
+import type { RolePart } from '#core/role.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { answersOf } from './answers.ts'
 import { Routing } from './route.ts'
-import { closeSession, endSessions, setAvailability } from './sessions.ts'
+import { closeSession, endSessions, noteAbout, setAvailability } from './sessions.ts'
 
 export async function startRouter(process: Process): Promise<RunningRole> {
   const owner = await Owner.open(process, 'router')
@@ -18,6 +19,7 @@ export async function startRouter(process: Process): Promise<RunningRole> {
   const part: RolePart = {
     outbound: (stanza, origin, done) => routing.outbound(stanza, origin, done),
     inbound: (stanza, passage, done) => routing.inbound(stanza, passage, done),
+    returned: (stanza, passage, done) => routing.returned(stanza, passage, done),
     nobody: (stanza) => routing.nobody(stanza),
     sessions: (account) => sessions.of(account),
     session: (account, id) => sessions.byId(account, id),
@@ -29,6 +31,7 @@ export async function startRouter(process: Process): Promise<RunningRole> {
     if (name === 'session.closed') await closeSession(owner, sessions, account, String(fields.session))
     else if (name === 'session.available') await setAvailability(owner, sessions, account, fields)
     else if (name === 'session.end') endSessions(owner, sessions, account, fields)
+    else if (name === 'session.about') noteAbout(sessions, account, fields)
     else owner.log.error('signal.unknown', { name })
     owner.commit.after(account.bare, done)
   }

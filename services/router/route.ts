@@ -44,6 +44,23 @@ export class Routing {
     }
   }
 
+  /**
+   * What a session was sent and has not acknowledged, behind its end: as to a resource that is not there (XEP-0198 §4). No
+   * hook runs: it has been filtered, archived and copied. Whoever was shown presence is shown the next one anyway.
+   */
+  returned(stanza: Stanza, passage: Passage, done: Done): void | Promise<void> {
+    const { accounts } = this.#owner
+    const { account } = passage
+    const take = (exists: boolean): void | Promise<void> => {
+      if (exists && stanza.name === 'message') return this.#inboundMessage(stanza, passage, done, true)
+      if (stanza.name === 'iq' || !exists) this.nobody(stanza)
+      done()
+    }
+    if (accounts.isSealed(account)) return take(false)
+    const exists = accounts.exists(account)
+    return typeof exists === 'boolean' ? take(exists) : exists.then(take)
+  }
+
   /** RFC 6121 §8.5.1: nobody has this address. */
   nobody(stanza: Stanza): void {
     const refused =
@@ -70,7 +87,7 @@ export class Routing {
     return this.#owner.iq('account', iq, account, undefined, done) // the server answers on the account's behalf
   }
 
-  #inboundMessage(message: Stanza, passage: Passage, done: Done): void | Promise<void> {
+  #inboundMessage(message: Stanza, passage: Passage, done: Done, returned = false): void | Promise<void> {
     const { account } = passage
     const sessions = this.#sessions.of(account.bare)
     const resource = message.to?.resource ?? ''
@@ -87,19 +104,24 @@ export class Routing {
         this.#deliverToAll(nonNegative(sessions), message, account)
         return done()
       case 'offline':
-        return this.#keep(message, account, passage.archiveId, done)
+        return this.#keep('message.offline', message, passage, done, returned)
       case 'refuse':
-        this.#owner.bounce(message, new StanzaError('service-unavailable'))
-        return done()
+        return this.#keep('message.unclaimed', message, passage, done, returned)
       case 'ignore':
         return done()
     }
   }
 
   /** RFC 6121 §8.5.2.2.1: kept by whoever keeps messages, else the sender is told. */
-  #keep(stanza: Stanza, account: Jid, archiveId: string, done: Done): void | Promise<void> {
-    const message: OfflineMessage = { account, stanza, archiveId, kept: false, refused: undefined }
-    const told = this.#owner.hooks.emit('message.offline', message)
+  #keep(
+    event: 'message.offline' | 'message.unclaimed',
+    stanza: Stanza,
+    { account, archiveId }: Passage,
+    done: Done,
+    returned: boolean,
+  ): void | Promise<void> {
+    const message: OfflineMessage = { account, stanza, archiveId, returned, kept: false, refused: undefined }
+    const told = this.#owner.hooks.emit(event, message)
     const finish = (): void => {
       if (!message.kept) this.#owner.bounce(stanza, message.refused ?? new StanzaError('service-unavailable'))
       done()

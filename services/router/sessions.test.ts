@@ -25,7 +25,7 @@ describe('RFC 6120 §7 resource binding', () => {
     await using server = await harness([])
     const romeo = await server.connect(`${ROMEO}/orchard`)
     expect(romeo.jid.full).toBe(`${ROMEO}/orchard`)
-    expect(await sessionsOf(server, ROMEO)).toEqual([{ jid: `${ROMEO}/orchard`, available: false, priority: 0 }])
+    expect(await sessionsOf(server, ROMEO)).toMatchObject([{ jid: `${ROMEO}/orchard`, available: false, priority: 0 }])
   })
 
   test('§7.6: without one, the server makes a resource that nobody can guess', async () => {
@@ -261,7 +261,7 @@ describe('accounts', () => {
     expect(await credentials(server, ROMEO)).toEqual(before)
   })
 
-  test('a new password is durable when the call is answered, and ends no session', async () => {
+  test('a new password is durable when the call is answered, and ends the sessions', async () => {
     const table = memoryTable()
     await using server = await harness([], { table })
     const romeo = await server.online(`${ROMEO}/orchard`)
@@ -269,7 +269,8 @@ describe('accounts', () => {
     await server.caller.ask('router', ROMEO, 'account.password', { password: 'another' })
     const after = await credentials(server, ROMEO)
     expect(after).not.toEqual(before)
-    expect(romeo.closed).toBeUndefined()
+    await server.quiet()
+    expect(romeo.closed?.condition).toBe('not-authorized')
     await using restarted = await harness([], { table })
     expect(await credentials(restarted, ROMEO)).toEqual(after)
   })

@@ -77,6 +77,15 @@ export function childOf(element: RawElement, name: string, ns: string): RawEleme
 }
 
 function read(socket: Socket, elements: Mailbox<RawElement>): void {
+  readElements(
+    socket,
+    (element) => elements.put(element),
+    (reason) => elements.close(reason),
+  )
+}
+
+/** Tells of each first-level element of the stream that begins now; `ended` says why no more will come, and is told once or more. */
+export function readElements(socket: Socket, onElement: (element: RawElement) => void, ended: (reason: string) => void): void {
   const parser = new SaxesParser({ xmlns: true })
   const path: RawElement[] = []
   parser.on('opentag', (tag) => {
@@ -90,11 +99,11 @@ function read(socket: Socket, elements: Mailbox<RawElement>): void {
   })
   parser.on('closetag', () => {
     const element = path.pop()!
-    if (path.length === 1) elements.put(element)
+    if (path.length === 1) onElement(element)
   })
-  parser.on('error', (error) => elements.close(`not well-formed: ${error.message}`))
+  parser.on('error', (error) => ended(`not well-formed: ${error.message}`))
   socket.setEncoding('utf8')
   socket.on('data', (text: string) => parser.write(text))
-  socket.on('error', (error) => elements.close(`socket error: ${error.message}`))
-  socket.on('close', () => elements.close('the server closed the socket'))
+  socket.on('error', (error) => ended(`socket error: ${error.message}`))
+  socket.on('close', () => ended('the server closed the socket'))
 }

@@ -50,10 +50,20 @@ export interface Online {
   readonly roster: Record<string, RosterItem>
 }
 
+export interface Archived {
+  readonly id: string
+  readonly from: string
+  readonly body: string
+  /** When it came, ISO 8601. */
+  readonly stamp: string
+}
+
 export interface ConnectOptions {
   readonly resource?: string
   readonly directTls?: boolean
   readonly register?: boolean
+  /** With stream management (XEP-0198). */
+  readonly managed?: boolean
 }
 
 interface Answer {
@@ -96,7 +106,10 @@ export class Slixmpp {
   }
 
   /** Logs in, gets the roster, becomes available. Trusts the server's certificate and no other. */
-  async connect(account: Account, { resource, directTls = false, register = false }: ConnectOptions = {}): Promise<Online> {
+  async connect(
+    account: Account,
+    { resource, directTls = false, register = false, managed = false }: ConnectOptions = {},
+  ): Promise<Online> {
     const ca = join(this.#folder, 'ca.pem')
     writeFileSync(ca, await certificateOf(this.#server))
     return (await this.#do('connect', {
@@ -107,7 +120,18 @@ export class Slixmpp {
       ca,
       direct_tls: directTls,
       register,
+      managed,
     })) as Online
+  }
+
+  /** Its connection breaks, without a word. */
+  async cut(): Promise<void> {
+    await this.#do('cut', {})
+  }
+
+  /** Connects again, and goes on with the session it had; rejects where the server does not let it. */
+  async resume(): Promise<{ jid: string; previd: string; unacked: number }> {
+    return (await this.#do('resume', {})) as { jid: string; previd: string; unacked: number }
   }
 
   async send(to: string, body: string): Promise<void> {
@@ -137,6 +161,11 @@ export class Slixmpp {
   /** The round trip in seconds. */
   async ping(jid: string): Promise<number> {
     return (await this.#do('ping', { jid })) as number
+  }
+
+  /** All of one's own archive (XEP-0313), or what was said with a peer; newest first where it pages backwards. */
+  async archive({ peer, reverse = false }: { peer?: string; reverse?: boolean } = {}): Promise<readonly Archived[]> {
+    return (await this.#do('archive', { peer, reverse })) as Archived[]
   }
 
   async disconnect(): Promise<void> {

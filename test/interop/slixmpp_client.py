@@ -27,15 +27,19 @@ def out(**line):
 
 
 class Puppet(slixmpp.ClientXMPP):
-    def __init__(self, jid, password, ca, register):
+    def __init__(self, jid, password, ca, register, managed):
         super().__init__(jid, password)
         self.ca_certs = Path(ca)
         self.registering = register
         self.registered = False
         self.roster.auto_authorize = None
         self.roster.auto_subscribe = False
-        for plugin in ("xep_0030", "xep_0199", "xep_0203"):
+        for plugin in ("xep_0030", "xep_0199", "xep_0203", "xep_0313"):
             self.register_plugin(plugin)
+        if managed:
+            self.register_plugin("xep_0198")
+            self.add_event_handler("session_resumed", lambda _: self.settle(None))
+            self.add_event_handler("sm_failed", lambda _: self.settle("stream management failed"))
         if register:
             self.register_plugin("xep_0077")
             self.add_event_handler("register", self.make_account)
@@ -115,19 +119,10 @@ class Driver:
     def __init__(self):
         self.client = None
 
-    async def connect(self, jid, password, host, port, ca, direct_tls=False, register=False):
-        client = self.client = Puppet(jid, password, ca, register)
-        if hasattr(client, "enable_direct_tls"):  # 1.9 and later
-            client.enable_direct_tls = direct_tls
-            client.enable_starttls = not direct_tls
-            client.enable_plaintext = False
-            client.connect(host, port)
-        else:
-            client.connect((host, port), use_ssl=direct_tls, force_starttls=not direct_tls)
-        try:
-            await asyncio.wait_for(client.started, IQ_TIMEOUT_S)
-        finally:
-            client.cancel_connection_attempt()  # it would try again by itself
+    async def connect(self, jid, password, host, port, ca, direct_tls=False, register=False, managed=False):
+        client = self.client = Puppet(jid, password, ca, register, managed)
+        self.address = (host, port, direct_tls)
+        await self.dial()
         roster = await self.roster()
         client.send_presence()
         mechanism = client["feature_mechanisms"].mech
@@ -139,6 +134,36 @@ class Driver:
             "roster": roster,
             "slixmpp": slixmpp.__version__,
         }
+
+    async def dial(self):
+        client = self.client
+        host, port, direct_tls = self.address
+        if hasattr(client, "enable_direct_tls"):  # 1.9 and later
+            client.enable_direct_tls = direct_tls
+            client.enable_starttls = not direct_tls
+            client.enable_plaintext = False
+            client.connect(host, port)
+        else:
+            client.connect((host, port), use_ssl=direct_tls, force_starttls=not direct_tls)
+        try:
+            await asyncio.wait_for(client.started, IQ_TIMEOUT_S)
+        finally:
+            client.cancel_connection_attempt()  # it would try again by itself
+
+    async def cut(self):
+        """The connection breaks: no closing tag, nothing that was still to be written."""
+        client = self.client
+        gone = asyncio.get_running_loop().create_future()
+        client.add_event_handler("disconnected", lambda _: gone.done() or gone.set_result(None))
+        client.transport.abort()
+        await asyncio.wait_for(gone, IQ_TIMEOUT_S)
+
+    async def resume(self):
+        """XEP-0198 as slixmpp does it, when it connects again: the session goes on, or an error says that it does not."""
+        client = self.client
+        client.started = asyncio.get_running_loop().create_future()
+        await self.dial()
+        return {"jid": client.boundjid.full, "previd": client["xep_0198"].sm_id, "unacked": len(client["xep_0198"].unacked_queue)}
 
     async def send(self, to, body):
         self.client.send_message(mto=to, mbody=body, mtype="chat")
@@ -171,6 +196,20 @@ class Driver:
 
     async def ping(self, jid):
         return await self.client["xep_0199"].ping(jid=jid, timeout=IQ_TIMEOUT_S)
+
+    async def archive(self, peer=None, reverse=False):
+        """All of one's own archive, or what was said with a peer, in slixmpp's own pages of ten."""
+        messages = []
+        async for message in self.client["xep_0313"].iterate(with_jid=peer, reverse=reverse):
+            result = message["mam_result"]
+            original = result["forwarded"]["stanza"]
+            messages.append({
+                "id": result["id"],
+                "from": str(original["from"]),
+                "body": original["body"],
+                "stamp": result["forwarded"]["delay"]["stamp"].isoformat(),
+            })
+        return messages
 
     async def disconnect(self):
         await self.client.disconnect()

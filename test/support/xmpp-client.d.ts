@@ -35,9 +35,14 @@ declare module '@xmpp/client' {
     start(): Promise<JID>
     stop(): Promise<unknown>
     send(element: Element): Promise<void>
-    reconnect: { start(): void; stop(): void }
-    streamManagement: { readonly enabled: boolean; inbound: number }
-    iqCaller: { request(stanza: Element, timeoutMs?: number): Promise<Element> }
+    readonly status: string
+    readonly socket: object | null
+    reconnect: { start(): void; stop(): void; reconnect(): Promise<void> }
+    streamManagement: EventEmitter & { readonly enabled: boolean; inbound: number }
+    iqCaller: {
+      request(stanza: Element, timeoutMs?: number): Promise<Element>
+      readonly handlers: Map<string, { readonly promise: Promise<Element> }>
+    }
     iqCallee: {
       get(xmlns: string, name: string, handler: (context: { stanza: Element }) => Element | boolean | object): void
       set(xmlns: string, name: string, handler: (context: { stanza: Element }) => Element | boolean | object): void

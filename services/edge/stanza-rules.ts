@@ -1,0 +1,47 @@
+// What RFC 6120 asks of the stanzas that a bound client sends, as far as the edge can tell from their heads.
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { NS_SESSION } from '#xmpp/ns.ts'
+import type { ScannedElement } from '#xmpp/scan.ts'
+import type { Stanza, StanzaName } from '#xmpp/stanza.ts'
+
+export function isStanzaName(name: string): name is StanzaName {
+  return name === 'message' || name === 'presence' || name === 'iq'
+}
+
+/** §4.9.3.24. */
+export function unsupported({ ns, name }: ScannedElement): StreamError {
+  return new StreamError('unsupported-stanza-type', `{${ns}}${name}`)
+}
+
+/** What §8.2.3 asks of an iq. */
+export function refusalOf(element: ScannedElement): StanzaError | undefined {
+  if (element.name !== 'iq') return undefined
+  if (element.id === '') return new StanzaError('bad-request', 'an iq has an id')
+  switch (element.type) {
+    case 'get':
+    case 'set':
+      return element.childCount === 1
+        ? undefined
+        : new StanzaError('bad-request', 'an iq of type get or set has exactly one child')
+    case 'result':
+      return element.childCount <= 1 ? undefined : new StanzaError('bad-request', 'a result has at most one child')
+    case 'error':
+      return undefined
+    default:
+      return new StanzaError('bad-request', 'an iq is of type get, set, result or error')
+  }
+}
+
+/** An answer to the server or to one's own account: to nothing that another entity has asked. */
+export function isAnswerToServer({ name, type, to = '' }: ScannedElement): boolean {
+  return name === 'iq' && (type === 'result' || type === 'error') && !to.includes('@')
+}
+
+const LEGACY_SESSION = `{${NS_SESSION}}session`
+
+/** RFC 3921 §3, to the client's own server: without `to`, or to the host (RFC 6120 §10.3.3, §10.5). */
+export function isLegacySession({ name, type, to, child }: Stanza): boolean {
+  return (
+    child === LEGACY_SESSION && name === 'iq' && type === 'set' && (to === undefined || (to.local === '' && to.resource === ''))
+  )
+}
