@@ -24,7 +24,7 @@ async function listed(accounts: Accounts, domain = 'example.org'): Promise<strin
 }
 
 async function opens(accounts: Accounts, password: string): Promise<boolean> {
-  const stored = await accounts.credentials(BILL)
+  const stored = await accounts.row(BILL, (row) => row?.credentials)
   return stored !== undefined && verifyPassword(decodeCredentials(stored), password)
 }
 
@@ -85,6 +85,47 @@ describe('setPassword', () => {
     const { accounts, table } = setUp()
     await expect(accounts.setPassword(BILL, 'Clio')).rejects.toMatchObject({ condition: 'item-not-found' })
     expect(await setUp(table).accounts.exists(BILL)).toBe(false)
+  })
+})
+
+describe('disable and enable', () => {
+  test('the account is there, and is disabled with its reason, for good and until it is enabled', async () => {
+    const { accounts, commit, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    expect(await accounts.disabledReason(BILL)).toBeUndefined()
+    await accounts.disable(BILL, 'spam')
+    await commit.settled()
+    const other = setUp(table)
+    expect(await other.accounts.disabledReason(BILL)).toBe('spam')
+    expect([await other.accounts.exists(BILL), await opens(other.accounts, 'Calliope')]).toEqual([true, true])
+    await other.accounts.setPassword(BILL, 'Clio')
+    expect(await other.accounts.disabledReason(BILL)).toBe('spam')
+    await other.accounts.enable(BILL)
+    await other.commit.settled()
+    const last = setUp(table).accounts
+    expect([await last.disabledReason(BILL), await opens(last, 'Clio')]).toEqual([undefined, true])
+  })
+
+  test('of nobody is item-not-found, and nobody is not disabled', async () => {
+    const { accounts } = setUp()
+    await expect(accounts.disable(BILL, '')).rejects.toMatchObject({ condition: 'item-not-found' })
+    await expect(accounts.enable(BILL)).rejects.toMatchObject({ condition: 'item-not-found' })
+    expect(await accounts.disabledReason(BILL)).toBeUndefined()
+  })
+
+  test('the later reason holds; one without is disabled as well', async () => {
+    const { accounts } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await accounts.disable(BILL, 'spam')
+    await accounts.disable(BILL, '')
+    expect(await accounts.disabledReason(BILL)).toBe('')
+  })
+
+  test.each(['two\nlines', 'bell\u0007', '\ud800', 'x'.repeat(501)])('%j is no reason', async (reason) => {
+    const { accounts } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await expect(accounts.disable(BILL, reason)).rejects.toMatchObject({ condition: 'not-acceptable' })
+    expect(await accounts.disabledReason(BILL)).toBeUndefined()
   })
 })
 

@@ -1,6 +1,7 @@
 // Accounts: who may log in, and the list of a domain.
 //
-//   pk = a#romeo@example.org   sk = account   { "credentials": SCRAM keys, "createdAt": ms }
+//   pk = a#romeo@example.org   sk = account   { "credentials": SCRAM keys, "createdAt": ms,
+//                                               "disabled": { "atMs": ms, "reason": "" } where it is }
 //   pk = u#example.org#0b      sk = romeo     the list of accounts, over 16 keys so that none is hot
 //
 // Making an account is one conditional put, so that two who want the same name get one winner on any node.
@@ -22,7 +23,21 @@ export type { Credentials, ScramHash }
 export interface AccountRow {
   readonly credentials: EncodedCredentials
   readonly createdAt: number
+  /** How often the credentials have been changed: a login by older ones binds nothing any more. Absent: never. */
+  readonly generation?: number
+  /** Nobody may log in; what comes for the account is kept as for anybody who is offline. */
+  readonly disabled?: { readonly atMs: number; readonly reason: string } | undefined
 }
+
+declare module './hooks.ts' {
+  interface Events {
+    /** At router(account): its password is another one. Whatever logs in by the old one ends, but for the session `except`. */
+    'account.credentials-changed': { readonly account: Jid; readonly except: string | undefined }
+  }
+}
+
+/** Shown to people, in one line of a terminal, a log or a client. */
+const REASON = /^[^\p{Cc}\p{Cs}\u2028\u2029\ufffe\uffff]{0,500}$/u
 
 export class Accounts {
   readonly #table: Table
@@ -30,7 +45,6 @@ export class Accounts {
   readonly #record: AccountRecord<AccountRow | null>
   readonly #clock: Clock
   readonly #iterations: number
-  readonly #sealed = new Set<string>()
 
   constructor(table: Table, store: Store, clock: Clock, iterations: number) {
     this.#table = table
@@ -46,10 +60,15 @@ export class Accounts {
     return this.#record.read(account, (row) => row !== null)
   }
 
-  /** The SCRAM keys as they are stored, or undefined where there is no such account. */
-  credentials(account: Jid): MaybePromise<EncodedCredentials | undefined> {
-    if (this.isSealed(account)) return undefined
-    return this.#record.read(account, (row) => row?.credentials)
+  /** Null where there is no such account, or it is sealed. */
+  row<R>(account: Jid, use: (row: AccountRow | null) => R): MaybePromise<R> {
+    if (this.isSealed(account)) return use(null)
+    return this.#record.read(account, use)
+  }
+
+  /** Why it is disabled, '' where no reason was given; undefined where it is not. */
+  disabledReason(account: Jid): MaybePromise<string | undefined> {
+    return this.row(account, (row) => row?.disabled?.reason)
   }
 
   /**
@@ -76,25 +95,42 @@ export class Accounts {
     const credentials = await this.#derive(password)
     await this.#record.update(account, (row) => {
       if (row === null) throw new StanzaError('item-not-found', 'no such account')
-      return { ...row, credentials }
+      return { ...row, credentials, generation: (row.generation ?? 0) + 1 }
     })
   }
 
   /**
-   * From now on this role takes the account for gone and does nothing in its name: it is being deleted. What would be
-   * written meanwhile would be there for the next one who takes the name.
+   * Nobody may log in until it is enabled again. Throws StanzaError: item-not-found where there is no such account,
+   * not-acceptable for a reason that is no line of text. Staged. Its sessions are for the caller to end.
    */
+  async disable(account: Jid, reason: string): Promise<void> {
+    if (!REASON.test(reason)) throw new StanzaError('not-acceptable', 'a reason is one line of at most 500 characters')
+    await this.#record.update(account, (row) => {
+      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      return row.disabled?.reason === reason ? row : { ...row, disabled: { atMs: this.#clock.now(), reason } }
+    })
+  }
+
+  /** Throws StanzaError: item-not-found where there is no such account. One that is enabled stays it. Staged. */
+  async enable(account: Jid): Promise<void> {
+    await this.#record.update(account, (row) => {
+      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      return row.disabled === undefined ? row : { ...row, disabled: undefined }
+    })
+  }
+
+  /** From now on this role takes the account for gone, and does and writes nothing in its name: it is being deleted. */
   seal(account: Jid): void {
-    this.#sealed.add(account.bare)
+    this.#store.seal(account.bare)
   }
 
   /** The account is deleted, or stays. */
   unseal(account: Jid): void {
-    this.#sealed.delete(account.bare)
+    this.#store.unseal(account.bare)
   }
 
   isSealed(account: Jid): boolean {
-    return this.#sealed.size > 0 && this.#sealed.has(account.bare)
+    return this.#store.isSealed(account.bare)
   }
 
   /** Deletes the account and everything stored of it. Durable when it resolves. */
@@ -121,21 +157,31 @@ export class Accounts {
     }
   }
 
-  /** The accounts of a domain, 16 lists merged, each in the order of their names. */
+  /** The accounts of a domain, 16 lists one after the other, each in the order of their names. */
   async *list(domain: string): AsyncIterable<Jid> {
-    for (let n = 0; n < LIST_KEYS; n++) {
-      for await (const row of this.#table.query(listKeyOf(domain, n))) {
-        const account = makeJid(row.sk, domain)
-        if (await this.exists(account)) yield account
+    for await (const account of this.names(domain)) if (await this.exists(account)) yield account
+  }
+
+  /** The same without a look at the accounts, from the one behind `after` on: one that was being made when a process died may be no account. */
+  async *names(domain: string, after?: Jid): AsyncIterable<Jid> {
+    const start = after === undefined ? 0 : listOf(after)
+    for (let n = start; n < LIST_KEYS; n++) {
+      const range = after !== undefined && n === start ? { from: after.local } : {}
+      for await (const { sk } of this.#table.query(listKeyOf(domain, n), range)) {
+        if (n !== start || sk !== after?.local) yield makeJid(sk, domain)
       }
     }
   }
 }
 
 function listKey(account: Jid): Key {
+  return { pk: listKeyOf(account.domain, listOf(account)), sk: account.local }
+}
+
+function listOf({ local }: Jid): number {
   let hash = 0
-  for (let i = 0; i < account.local.length; i++) hash = (Math.imul(hash, 31) + account.local.charCodeAt(i)) >>> 0
-  return { pk: listKeyOf(account.domain, hash % LIST_KEYS), sk: account.local }
+  for (let i = 0; i < local.length; i++) hash = (Math.imul(hash, 31) + local.charCodeAt(i)) >>> 0
+  return hash % LIST_KEYS
 }
 
 function listKeyOf(domain: string, n: number): string {

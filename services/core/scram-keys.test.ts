@@ -1,16 +1,16 @@
-import { createHash } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  type Credentials,
   decodeCredentials,
   deriveCredentials,
   deriveKeys,
   encodeCredentials,
-  fakeCredentials,
+  fakeKeys,
   HASHINGS_RUNNING_MAX,
   HASHINGS_WAITING_MAX,
   HashingBusy,
+  hashOf,
   hmacOf,
   PASSWORD_BYTES_MAX,
   PasswordError,
@@ -40,6 +40,7 @@ describe('RFC 5802 §3 SCRAM keys', () => {
     expect(scram['SHA-1']).toMatchObject({ iterations: 4096 })
     expect(scram['SHA-1']!.storedKey).toHaveLength(20)
     expect(scram['SHA-256']!.storedKey).toHaveLength(32)
+    expect(scram['SHA-512']!.storedKey).toHaveLength(64)
   })
 
   test('a password verifies against its own keys, and no other does', async () => {
@@ -52,9 +53,9 @@ describe('RFC 5802 §3 SCRAM keys', () => {
     expect(await verifyPassword({ scram: {} }, 'pencil')).toBe(false)
   })
 
-  test('an account that has only the weaker hash is checked by it', async () => {
+  test.each(SCRAM_HASHES)('an account that has only %s is checked by it', async (hash) => {
     const { scram } = await deriveCredentials('pencil', 10)
-    const imported = { scram: { 'SHA-1': scram['SHA-1']! } }
+    const imported = { scram: { [hash]: scram[hash]! } }
     expect(await verifyPassword(imported, 'pencil')).toBe(true)
     expect(await verifyPassword(imported, 'pen')).toBe(false)
   })
@@ -120,25 +121,39 @@ describe('RFC 4013 SASLprep of passwords', () => {
 })
 
 describe('keys of accounts that do not exist', () => {
-  const secret = Buffer.alloc(32, 7)
+  const secret = '07'.repeat(32)
 
-  test('they are the same each time, and others for another account or secret', () => {
-    const once = encodeCredentials(fakeCredentials(secret, 'romeo', 4096))
-    expect(encodeCredentials(fakeCredentials(secret, 'romeo', 4096))).toEqual(once)
-    const salts = [
-      once,
-      encodeCredentials(fakeCredentials(secret, 'juliet', 4096)),
-      encodeCredentials(fakeCredentials(Buffer.alloc(32, 8), 'romeo', 4096)),
-    ].flatMap(({ scram }) => Object.values(scram).map(({ salt }) => salt))
-    expect(new Set(salts).size).toBe(6)
+  test('the salt is the same each time, and another for another account, hash or secret', () => {
+    const salt = (...args: [string, string, (typeof SCRAM_HASHES)[number]]) => base64(fakeKeys(...args, 4096).salt)
+    expect(salt(secret, 'romeo', 'SHA-1')).toBe(salt(secret, 'romeo', 'SHA-1'))
+    const others = [
+      salt(secret, 'romeo', 'SHA-1'),
+      salt(secret, 'juliet', 'SHA-1'),
+      salt(secret, 'romeo', 'SHA-256'),
+      salt('08'.repeat(32), 'romeo', 'SHA-1'),
+    ]
+    expect(new Set(others).size).toBe(4)
   })
 
   test('they have the shape of real ones', async () => {
-    const shapes = ({ scram }: Credentials) =>
-      Object.entries(scram).map(([hash, { salt, iterations, storedKey, serverKey }]) => {
-        return [hash, salt.length, iterations, storedKey.length, serverKey.length]
-      })
-    expect(shapes(fakeCredentials(secret, 'romeo', 4096))).toEqual(shapes(await deriveCredentials('pencil', 4096)))
+    const { scram } = await deriveCredentials('pencil', 4096)
+    for (const hash of SCRAM_HASHES) {
+      const made = fakeKeys(secret, 'romeo', hash, 4096)
+      for (const key of ['salt', 'storedKey', 'serverKey'] as const) expect(made[key].length).toBe(scram[hash]![key].length)
+      expect(made.iterations).toBe(scram[hash]!.iterations)
+    }
+  })
+})
+
+describe('RFC 2104 HMAC', () => {
+  test.each(SCRAM_HASHES)('with %s it is what Node computes, for keys and texts of any length', (hash) => {
+    const name = hash.replace('-', '').toLowerCase()
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), fc.string({ unit: 'binary', maxLength: 300 }), (key, data) => {
+        expect(hmacOf(hash, key, data).toString('hex')).toBe(createHmac(name, key).update(data, 'utf8').digest('hex'))
+        expect(hashOf(hash, key).toString('hex')).toBe(createHash(name).update(key).digest('hex'))
+      }),
+    )
   })
 })
 
@@ -152,7 +167,7 @@ describe('stored form', () => {
 
   test('a hash that is not known here is passed over', async () => {
     const encoded = encodeCredentials(await deriveCredentials('pencil', 10))
-    const newer = { scram: { ...encoded.scram, 'SHA-512': { shape: 'unknown' } } }
+    const newer = { scram: { ...encoded.scram, 'SHA3-512': { shape: 'unknown' } } }
     expect(encodeCredentials(decodeCredentials(newer))).toEqual(encoded)
   })
 

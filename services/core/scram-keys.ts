@@ -6,15 +6,20 @@
 //
 // Hashing runs on libuv's threads, a few at a time; beyond a bounded queue it is refused with HashingBusy. An account that
 // does not exist has keys as well, made from a secret of ours and its name: a stranger is asked the same questions.
-import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto'
+import { hash as digest, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import saslprep from '@mongodb-js/saslprep'
 
-/** Strongest first: the order in which a password is checked. SHA-512 is one more line here and in SCRAM_BYTES. */
-export const SCRAM_HASHES = ['SHA-256', 'SHA-1'] as const
+/** Strongest first: the order in which they are offered. */
+export const SCRAM_HASHES = ['SHA-512', 'SHA-256', 'SHA-1'] as const
 export type ScramHash = (typeof SCRAM_HASHES)[number]
 /** Length of a hash's output, and so of its keys. */
-export const SCRAM_BYTES: Readonly<Record<ScramHash, number>> = { 'SHA-256': 32, 'SHA-1': 20 }
+export const SCRAM_BYTES: Readonly<Record<ScramHash, number>> = { 'SHA-512': 64, 'SHA-256': 32, 'SHA-1': 20 }
+/** The one that every account has keys for, then the others: with the password at hand none of them is the safer one. */
+const CHECKED_BY: readonly ScramHash[] = ['SHA-256', 'SHA-512', 'SHA-1']
+/** Names of the hashes in Node, and the bytes they take at a time (RFC 2104 §2). */
+const NAMES: Readonly<Record<ScramHash, string>> = { 'SHA-512': 'sha512', 'SHA-256': 'sha256', 'SHA-1': 'sha1' }
+const BLOCK_BYTES: Readonly<Record<ScramHash, number>> = { 'SHA-512': 128, 'SHA-256': 64, 'SHA-1': 64 }
 
 export interface ScramKeys {
   readonly salt: Uint8Array
@@ -94,7 +99,7 @@ export function preparePassword(password: string): string {
 }
 
 /**
- * Makes the keys of a new password, one set per hash, each with its own salt: two PBKDF2 off the main thread. Throws PasswordError,
+ * Makes the keys of a new password, one set per hash, each with its own salt: a PBKDF2 each, off the main thread. Throws PasswordError,
  * HashingBusy, and RangeError on `iterations` below 1 (the configuration holds it to ITERATIONS_MIN).
  */
 export async function deriveCredentials(password: string, iterations: number): Promise<Credentials> {
@@ -106,7 +111,7 @@ export async function deriveCredentials(password: string, iterations: number): P
 
 /** The keys of a prepared password under a given salt (RFC 5802 §3). One PBKDF2; throws HashingBusy. */
 export async function deriveKeys(hash: ScramHash, prepared: string, salt: Uint8Array, iterations: number): Promise<ScramKeys> {
-  const salted = await hashing(() => hi(prepared, salt, iterations, SCRAM_BYTES[hash], nodeHash(hash)))
+  const salted = await hashing(() => hi(prepared, salt, iterations, SCRAM_BYTES[hash], NAMES[hash]))
   return {
     salt,
     iterations,
@@ -127,7 +132,7 @@ export async function verifyPassword(credentials: Credentials, password: string)
     if (error instanceof PasswordError) return false
     throw error
   }
-  for (const hash of SCRAM_HASHES) {
+  for (const hash of CHECKED_BY) {
     const keys = credentials.scram[hash]
     if (keys === undefined) continue
     const derived = await deriveKeys(hash, prepared, keys.salt, keys.iterations)
@@ -137,24 +142,18 @@ export async function verifyPassword(credentials: Credentials, password: string)
 }
 
 /**
- * Keys for an account that does not exist: the same each time for one `secret` and `account`, of the shape that
- * `deriveCredentials` gives, and matched by no password. So asking for the salt does not tell who has an account (RFC 5802 §9).
- * `secret`: 16 random bytes or more, one for the whole deployment and kept, else salts change with each start. No PBKDF2.
+ * Keys for an account that does not exist: the same salt each time for one `secret` and `account`, so that asking for it does not
+ * tell who has an account (RFC 5802 §9). The keys themselves are zeros: nobody is shown them, and whoever asks knows that they are
+ * made up and lets nobody in. `secret`: 32 random bytes in hexadecimal, one for the whole deployment and kept. No PBKDF2.
  */
-export function fakeCredentials(secret: Uint8Array, account: string, iterations: number): Credentials {
-  const scram: Partial<Record<ScramHash, ScramKeys>> = {}
-  for (const hash of SCRAM_HASHES) {
-    const draw = (what: string, bytes: number) =>
-      createHmac('sha512', secret).update(`${what}\0${hash}\0${account}`).digest().subarray(0, bytes)
-    scram[hash] = {
-      salt: draw('salt', SALT_BYTES),
-      iterations,
-      storedKey: draw('stored key', SCRAM_BYTES[hash]),
-      serverKey: draw('server key', SCRAM_BYTES[hash]),
-    }
-  }
-  return { scram }
+export function fakeKeys(secret: string, account: string, hash: ScramHash, iterations: number): ScramKeys {
+  // A prefix for a key is enough: of a SHA-512 that is cut off nothing can be continued.
+  const salt = digest('sha512', `${secret}\0${hash}\0${account}`, 'buffer').subarray(0, SALT_BYTES)
+  const zeros = ZEROS.subarray(0, SCRAM_BYTES[hash])
+  return { salt, iterations, storedKey: zeros, serverKey: zeros }
 }
+
+const ZEROS = Buffer.alloc(64)
 
 export function encodeCredentials(credentials: Credentials): EncodedCredentials {
   const scram: Partial<Record<ScramHash, EncodedKeys>> = {}
@@ -196,20 +195,27 @@ export function decodeCredentials(value: unknown): Credentials {
 }
 
 /** H(), RFC 5802 §2.2. */
-export function hashOf(hash: ScramHash, data: Uint8Array): Uint8Array {
-  return createHash(nodeHash(hash)).update(data).digest()
+export function hashOf(hash: ScramHash, data: string | Uint8Array): Buffer {
+  return digest(NAMES[hash], data, 'buffer')
 }
 
-/** HMAC(), RFC 5802 §2.2. */
-export function hmacOf(hash: ScramHash, key: Uint8Array, data: string): Uint8Array {
-  return createHmac(nodeHash(hash), key).update(data, 'utf8').digest()
+/** HMAC(), RFC 5802 §2.2, written out as RFC 2104 §2 has it: createHmac() costs four times the two hashes that it makes. */
+export function hmacOf(hash: ScramHash, key: Uint8Array, data: string): Buffer {
+  const block = BLOCK_BYTES[hash]
+  if (key.length > block) key = hashOf(hash, key)
+  const inner = Buffer.allocUnsafe(block + Buffer.byteLength(data))
+  const outer = Buffer.allocUnsafe(block + SCRAM_BYTES[hash])
+  for (let i = 0; i < block; i++) {
+    const byte = i < key.length ? key[i]! : 0
+    inner[i] = byte ^ 0x36
+    outer[i] = byte ^ 0x5c
+  }
+  inner.write(data, block)
+  outer.set(hashOf(hash, inner), block)
+  return hashOf(hash, outer)
 }
 
 const hi = promisify(pbkdf2)
-
-function nodeHash(hash: ScramHash): string {
-  return hash.replace('-', '').toLowerCase()
-}
 
 let running = 0
 const waiting: (() => void)[] = []

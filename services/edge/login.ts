@@ -1,7 +1,6 @@
 // A login in the stream: SASL as RFC 6120 §6 writes it, one exchange at a time.
 //
 // The exchange itself (edge/sasl) knows no XML; here its messages get their elements, and failures are counted.
-
 import { StreamError } from '#xmpp/error.ts'
 import { type Jid, makeJid } from '#xmpp/jid.ts'
 import { NS_SASL } from '#xmpp/ns.ts'
@@ -9,12 +8,13 @@ import type { ScannedElement } from '#xmpp/scan.ts'
 import { attr, type Element, textOf } from '#xmpp/stanza.ts'
 import { escapeText } from '#xmpp/xml.ts'
 import type { Connection } from './connection.ts'
-import { mayLogIn, plainAllowed } from './features.ts'
+import { mayLogIn, saslContextOf } from './features.ts'
 import type { Edge } from './main.ts'
 import {
   beginExchange,
   decodeSaslData,
   encodeSaslData,
+  type MaybeStep,
   refusalOf,
   type SaslCondition,
   SaslError,
@@ -30,7 +30,8 @@ export interface LoginStream {
   write(text: string): void
   /** Reads nothing more until the promise is settled. */
   wait<T>(promise: Promise<T>, then: (value: T) => void): void
-  loggedIn(account: Jid): void
+  /** `generation`: of the credentials, core/auth.ts. */
+  loggedIn(account: Jid, generation: number): void
 }
 
 export class Login {
@@ -38,6 +39,8 @@ export class Login {
   readonly #connection: Connection
   readonly #stream: LoginStream
   #exchange: SaslExchange | undefined
+  /** What the exchange began with: another one, once TLS is up. */
+  #encrypted = false
   #tries = 0
 
   constructor(edge: Edge, connection: Connection, stream: LoginStream) {
@@ -49,6 +52,7 @@ export class Login {
   /** An element of SASL. Throws StreamError after too many failures. */
   take(element: ScannedElement): void {
     if (!mayLogIn(this.#edge, this.#connection)) return this.#fail('encryption-required')
+    if (this.#connection.encrypted !== this.#encrypted) this.#exchange = undefined // §5.4.3.3: what was said in the clear is forgotten
     if (element.name === 'abort') return this.#fail('aborted') // §6.4.4
     const began = this.#exchange !== undefined
     if (began ? element.name !== 'response' : element.name !== 'auth') return this.#fail('malformed-request', 'out of order')
@@ -57,18 +61,22 @@ export class Login {
     try {
       data = dataOf(tree)
     } catch (error) {
-      return this.#fail(error instanceof SaslError ? error.condition : 'incorrect-encoding')
+      if (!(error instanceof SaslError)) throw error
+      return this.#fail(error.condition, error.text)
     }
     if (this.#exchange !== undefined) return this.#await(this.#exchange.respond(data ?? new Uint8Array(0)))
-    const context = { encrypted: this.#connection.encrypted, plainAllowed: plainAllowed(this.#edge, this.#connection) }
+    const { domain } = this.#stream
+    const context = saslContextOf(this.#edge, this.#connection, domain)
     const mechanism = attr(tree, 'mechanism')
-    this.#exchange = beginExchange(mechanism, this.#edge.saslServer(this.#stream.domain, this.#connection.address), context)
+    this.#encrypted = context.encrypted
+    this.#exchange = beginExchange(mechanism, this.#edge.saslServer(domain, this.#connection.address), context)
     if (this.#exchange === undefined) return this.#fail(refusalOf(mechanism, context))
     this.#await(this.#exchange.start(data))
   }
 
-  #await(step: Promise<SaslStep>): void {
-    this.#stream.wait(step, (step) => this.#step(step))
+  #await(step: MaybeStep): void {
+    if (step instanceof Promise) this.#stream.wait(step, (step) => this.#step(step))
+    else this.#step(step)
   }
 
   #step(step: SaslStep): void {
@@ -78,10 +86,10 @@ export class Login {
         this.#stream.write(`<challenge xmlns='${NS_SASL}'>${encodeSaslData(step.data)}</challenge>`)
         return
       case 'failure':
-        return this.#fail(step.condition ?? 'not-authorized', step.text)
+        return this.#fail(step.condition, step.text)
       case 'success':
         this.#exchange = undefined
-        this.#stream.loggedIn(makeJid(step.username, this.#stream.domain))
+        this.#stream.loggedIn(makeJid(step.username, this.#stream.domain), step.generation)
         this.#stream.write(
           step.data === undefined
             ? `<success xmlns='${NS_SASL}'/>`

@@ -1,6 +1,6 @@
 // The calls a router answers: an edge asks for credentials and binds, the command line manages accounts.
 
-import type { EncodedCredentials } from '#core/accounts.ts'
+import type { AccountRow, ScramHash } from '#core/accounts.ts'
 import { asStanzaError, errorOf } from '#core/answer.ts'
 import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
@@ -8,52 +8,85 @@ import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
 import type { Registry } from '#core/registry.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import { parseJid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
+import { administrationCalls } from './administration.ts'
 import { type BindRequest, bindSession } from './sessions.ts'
 
 declare module '#core/call.ts' {
   interface Calls {
-    /** The SCRAM keys of an account, or null where there is none. */
-    'account.credentials': { ask: Record<string, never>; tell: EncodedCredentials | null }
+    /** The SCRAM keys of an account, those of one hash where it is named, and how it stands; or null where there is none. */
+    'account.credentials': { ask: { hash?: ScramHash }; tell: ToldCredentials | null }
     /** Tells the full JID that was bound. */
-    'session.bind': { ask: BindRequest; tell: string }
+    'session.bind': { ask: BindRequest & { readonly generation?: number }; tell: string }
     /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
     'iq.stranger': { ask: { stanza: string; address: string }; tell: string }
     'account.create': { ask: { password: string }; tell: null }
+    /** And ends its sessions. */
     'account.password': { ask: { password: string }; tell: null }
+    /** Nobody may log in any more, and whoever has is told why and put out. */
+    'account.disable': { ask: { reason?: string }; tell: null }
+    'account.enable': { ask: Record<string, never>; tell: null }
     'account.remove': { ask: Record<string, never>; tell: null }
-    'account.sessions': { ask: Record<string, never>; tell: readonly SessionFacts[] }
   }
 }
 
-export interface SessionFacts {
-  readonly jid: string
-  readonly available: boolean
-  readonly priority: number
+/** Encoded as they are stored. */
+export interface ToldCredentials {
+  readonly scram: AccountRow['credentials']['scram']
+  /** The reason, '' where none was given; absent where the account is not disabled. */
+  readonly disabled?: string
+  /** Of the credentials; absent where they were never changed. */
+  readonly generation?: number
 }
 
 export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
-  const { accounts, caller } = owner
+  const { accounts, caller, store } = owner
+  store.keepAbsent() // accounts are made in this role alone
   /** In order with the account's stanzas. */
   const ordered = <T>(account: string, task: () => Promise<T>): Promise<T> =>
     new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+  /** As `ordered`, for a change: it is durable when the answer is given. */
+  const changed = (account: string, change: (jid: Jid) => Promise<void>): Promise<null> =>
+    ordered(account, async () => {
+      await change(parseJid(account))
+      await new Promise<void>((resolve) => owner.commit.after(account, resolve))
+      return null
+    })
+  /** In order, and so behind the answer to an iq that is the cause. */
+  const endSessions = (account: string, text: string, except?: string, generation?: number): void => {
+    const fields = { condition: 'not-authorized', text, except, generation }
+    owner.lanes.send('router', account, { kind: 'signal', account, name: 'session.end', fields })
+  }
+  owner.hooks.on('router', 'account.credentials-changed', ({ account, except }) =>
+    accounts.row(account, (row) => endSessions(account.bare, 'the password was changed', except, row?.generation)),
+  )
 
   return {
-    'account.credentials': async (account) => (await accounts.credentials(parseJid(account))) ?? null,
+    'account.credentials': (account, { hash }) => accounts.row(parseJid(account), (row) => toldOf(row, hash)),
     'session.bind': (account, request) =>
-      ordered(account, async () => (await bindSession(owner, sessions, parseJid(account), request)).full),
+      ordered(account, async () => {
+        const jid = parseJid(account)
+        const refusal = await accounts.row(jid, (row) => changedSinceLogin(row, request.generation))
+        if (refusal !== undefined) throw refusal
+        return (await bindSession(owner, sessions, jid, request)).full
+      }),
     'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
     'account.create': async (account, { password }) => {
       await accounts.create(parseJid(account), password)
       return null
     },
     'account.password': (account, { password }) =>
-      ordered(account, async () => {
-        await accounts.setPassword(parseJid(account), password)
-        await new Promise<void>((resolve) => owner.commit.after(account, resolve))
-        return null
+      changed(account, async (jid) => {
+        await accounts.setPassword(jid, password)
+        await owner.hooks.emit('account.credentials-changed', { account: jid, except: undefined })
       }),
+    'account.disable': (account, { reason = '' }) =>
+      changed(account, async (jid) => {
+        await accounts.disable(jid, reason)
+        endSessions(account, reason || 'the account is disabled')
+      }),
+    'account.enable': (account) => changed(account, (jid) => accounts.enable(jid)),
     'account.remove': async (account) => {
       const jid = parseJid(account)
       if (!(await accounts.exists(jid)) || accounts.isSealed(jid)) throw new StanzaError('item-not-found', 'no such account')
@@ -70,14 +103,26 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
       }
       await owner.hooks.emit('account.deleted', { account: jid })
       if (sessions.of(account).length === 0) accounts.unseal(jid) // else with the last of them
-      // In order: the iq that asks for it is answered first (§3.2: not-authorized, and every session ends).
-      const fields = { condition: 'not-authorized', text: 'the account is gone' }
-      owner.lanes.send('router', account, { kind: 'signal', account, name: 'session.end', fields })
+      endSessions(account, 'the account is gone') // §3.2
       return null
     },
-    'account.sessions': (account) =>
-      sessions.of(account).map(({ jid, available, priority }) => ({ jid: jid.full, available, priority })),
+    ...administrationCalls(owner, sessions),
   }
+}
+
+function toldOf(row: AccountRow | null, hash: ScramHash | undefined): ToldCredentials | null {
+  if (row === null) return null
+  const { disabled, credentials, generation } = row
+  const scram = hash === undefined ? credentials.scram : { [hash]: credentials.scram[hash] }
+  return { scram, ...(disabled !== undefined && { disabled: disabled.reason }), ...(generation !== undefined && { generation }) }
+}
+
+/** Whoever had logged in and not bound a resource was no session that could be ended. */
+function changedSinceLogin(row: AccountRow | null, generation: number | undefined): StanzaError | undefined {
+  if (row === null) return undefined // told by who binds
+  if (row.disabled !== undefined) return new StanzaError('not-allowed', 'the account is disabled')
+  if (generation === undefined || generation === (row.generation ?? 0)) return undefined
+  return new StanzaError('not-authorized', 'the password was changed')
 }
 
 async function answerStranger(owner: Owner, iq: Stanza, address: string): Promise<string> {

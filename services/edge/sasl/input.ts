@@ -1,6 +1,7 @@
 // What a client sends while it logs in, checked: base64, UTF-8, names.
 //
 // Whatever is wrong is a SaslError with the condition that RFC 6120 §6.5 names; the exchange turns it into a failure.
+import { isUtf8 } from 'node:buffer'
 import { JidError, parseJid, prepareLocal } from '#xmpp/jid.ts'
 import type { SaslCondition } from './mechanism.ts'
 
@@ -50,16 +51,17 @@ export function decodeBase64(text: string): Uint8Array | undefined {
 }
 
 export function encodeBase64(data: Uint8Array): string {
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')
+  return asBuffer(data).toString('base64')
+}
+
+function asBuffer(data: Uint8Array): Buffer {
+  return data instanceof Buffer ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength)
 }
 
 /** Decodes UTF-8, fatally, and keeps a byte order mark: signatures are made over the very bytes. */
 export function decodeUtf8(data: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data)
-  } catch (cause) {
-    throw new SaslError('malformed-request', 'not UTF-8', { cause })
-  }
+  if (!isUtf8(data)) throw new SaslError('malformed-request', 'not UTF-8')
+  return asBuffer(data).toString('utf8')
 }
 
 /** The localpart that a simple user name stands for (RFC 6120 §6.3.7). What cannot be one has no account. */

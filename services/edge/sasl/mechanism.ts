@@ -1,12 +1,17 @@
-// SASL as RFC 6120 §6 uses it: which mechanisms there are, and one login as a state machine.
+// SASL as RFC 6120 §6 uses it: one login as a state machine.
 //
 // An exchange is fed decoded messages and answers each with a step; it knows neither XML nor sockets, so SASL in the stream
 // (RFC 6120 §6) and SASL2 (XEP-0388) drive the same one. A mechanism only says what the next message means; order, sizes and
 // everything thrown are looked after here, once. Nothing a client sends makes an exchange throw, and it ends once.
-import { type Credentials, HashingBusy } from '#core/scram-keys.ts'
+import type { Auth } from '#core/auth.ts'
+import { HashingBusy, SCRAM_HASHES } from '#core/scram-keys.ts'
+import type { ChannelBindingType } from '../connection.ts'
+import { external } from './external.ts'
+import type { Attempt } from './guesses.ts'
 import { checkLength, SaslError } from './input.ts'
+import type { Offer } from './offer.ts'
 import { plain } from './plain.ts'
-import { scram } from './scram.ts'
+import { Scram } from './scram.ts'
 
 export { decodeSaslData, encodeSaslData, SASL_BYTES_MAX, SaslError } from './input.ts'
 
@@ -27,20 +32,32 @@ export type SaslCondition =
 /** What the client is told next. */
 export type SaslStep =
   | { readonly kind: 'challenge'; readonly data: Uint8Array }
-  /** `data` where the mechanism has more to say (RFC 6120 §6.4.6); `username`: the prepared localpart. */
-  | { readonly kind: 'success'; readonly data?: Uint8Array; readonly username: string }
+  | SaslSuccess
   /** `text`, for people, is absent where there is nothing to add. */
   | { readonly kind: 'failure'; readonly condition: SaslCondition; readonly text?: string }
+
+export interface SaslSuccess {
+  readonly kind: 'success'
+  /** Where the mechanism has more to say (RFC 6120 §6.4.6). */
+  readonly data?: Uint8Array
+  /** The prepared localpart. */
+  readonly username: string
+  /** Of the credentials (core/auth.ts), to be shown when a resource is bound. */
+  readonly generation: number
+}
+
+/** At once where nobody has to be asked. */
+export type MaybeStep = SaslStep | Promise<SaslStep>
 
 /** Who can log in here, as an exchange asks it. */
 export interface SaslServer {
   /** The domain of the stream, prepared. */
   readonly domain: string
-  /** undefined: no such account. A rejection fails the login with temporary-auth-failure. */
-  credentials(localpart: string): Promise<Credentials | undefined>
-  /** What stands in for an account that does not exist (`fakeCredentials`). Asked at each login, so that both take one way. */
-  fake(localpart: string): Credentials
-  /** Told once of an exchange that failed, for the log and for slowing down who guesses. */
+  /** A rejection fails the login with temporary-auth-failure. */
+  readonly auth: Auth
+  /** Begins a try at an account, from the address of the stream. */
+  attempt(account: string): Attempt
+  /** Told once of an exchange that failed, for the log. */
   onFailure?(failure: SaslFailure): void
 }
 
@@ -52,42 +69,42 @@ export interface SaslFailure {
   readonly cause?: unknown
 }
 
+/** The stream, as a login sees it. */
 export interface SaslContext {
-  /** The stream is inside TLS. */
+  /** It is inside TLS. */
   readonly encrypted: boolean
-  /** PLAIN may be used on this stream. Without encryption that is for loopback alone: it shows the password. */
-  readonly plainAllowed: boolean
+  /** What its features have offered. */
+  readonly offer: Offer
+  /** Localparts of the stream's domain that the client's certificate names. */
+  readonly certified: readonly string[]
+  channelBinding(type: ChannelBindingType): Uint8Array | undefined
 }
 
 export interface SaslExchange {
   /** `<auth/>`: undefined is "no initial response", which is not the same as an empty one (RFC 6120 §6.4.2). */
-  start(initial: Uint8Array | undefined): Promise<SaslStep>
+  start(initial: Uint8Array | undefined): MaybeStep
   /** `<response/>`. */
-  respond(data: Uint8Array): Promise<SaslStep>
+  respond(data: Uint8Array): MaybeStep
 }
 
 /** A mechanism in which the client speaks first. Throws SaslError. Called again only after it answered with a challenge. */
 export interface Mechanism {
-  next(data: Uint8Array): Promise<SaslStep>
+  next(data: Uint8Array): MaybeStep
 }
 
-const MECHANISMS: Readonly<Record<string, (server: SaslServer, plusOffered: boolean) => Mechanism>> = {
-  'SCRAM-SHA-256': (server, plusOffered) => scram('SHA-256', server, plusOffered), // RFC 7677
-  'SCRAM-SHA-1': (server, plusOffered) => scram('SHA-1', server, plusOffered), // RFC 5802
-  PLAIN: (server) => plain(server), // RFC 4616
-}
-
-/** What is offered on such a stream, in order of preference, strongest first (RFC 6120 §6.3.3). */
-export function mechanisms(context: SaslContext): readonly string[] {
-  return Object.keys(MECHANISMS).filter((name) => name !== 'PLAIN' || context.plainAllowed)
+const MECHANISMS = new Map<string, (server: SaslServer, context: SaslContext) => Mechanism>([
+  ['EXTERNAL', (server, { certified }) => external(server, certified)], // RFC 4422 Appendix A
+  ['PLAIN', (server) => plain(server)], // RFC 4616
+])
+for (const hash of SCRAM_HASHES) {
+  MECHANISMS.set(`SCRAM-${hash}`, (server, context) => new Scram(hash, false, server, context)) // RFC 5802, RFC 7677
+  MECHANISMS.set(`SCRAM-${hash}-PLUS`, (server, context) => new Scram(hash, true, server, context))
 }
 
 /** undefined: the mechanism is not offered; `refusalOf` says which failure that is. */
 export function beginExchange(mechanism: string, server: SaslServer, context: SaslContext): SaslExchange | undefined {
-  const offered = mechanisms(context)
-  if (!offered.includes(mechanism)) return undefined
-  const plusOffered = offered.some((name) => name.endsWith('-PLUS'))
-  return new Exchange(mechanism, MECHANISMS[mechanism]!(server, plusOffered), server)
+  if (!context.offer.mechanisms.includes(mechanism)) return undefined
+  return new Exchange(mechanism, MECHANISMS.get(mechanism)!(server, context), server)
 }
 
 /** Why `beginExchange` gave nothing: PLAIN wants TLS here (RFC 6120 §6.5.4), or there is no such mechanism (§6.5.7). */
@@ -107,27 +124,33 @@ class Exchange implements SaslExchange {
     this.#server = server
   }
 
-  async start(initial: Uint8Array | undefined): Promise<SaslStep> {
+  start(initial: Uint8Array | undefined): MaybeStep {
     if (this.#state !== 'new') return this.#outOfOrder()
     if (initial !== undefined) return this.#advance(initial)
     this.#state = 'asked'
     return { kind: 'challenge', data: new Uint8Array(0) } // RFC 4422 §5: an empty challenge asks for the first message
   }
 
-  async respond(data: Uint8Array): Promise<SaslStep> {
+  respond(data: Uint8Array): MaybeStep {
     return this.#state === 'asked' ? this.#advance(data) : this.#outOfOrder()
   }
 
-  async #advance(data: Uint8Array): Promise<SaslStep> {
+  #advance(data: Uint8Array): MaybeStep {
     this.#state = 'working'
-    let step: SaslStep
     try {
-      step = await this.#mechanism.next(checkLength(data))
+      const step = this.#mechanism.next(checkLength(data))
+      if (!(step instanceof Promise)) return this.#take(step)
+      return step.then(
+        (step) => this.#take(step),
+        (error: unknown) => this.#fail(asSaslError(error)),
+      )
     } catch (error) {
       return this.#fail(asSaslError(error))
     }
-    // The client did not wait for this answer: `#outOfOrder` ended the exchange meanwhile.
-    if ((this.#state as string) === 'ended') return this.#outOfOrder()
+  }
+
+  #take(step: SaslStep): SaslStep {
+    if (this.#state === 'ended') return this.#outOfOrder() // the client did not wait for this answer
     this.#state = step.kind === 'challenge' ? 'asked' : 'ended'
     return step
   }
@@ -139,7 +162,7 @@ class Exchange implements SaslExchange {
   #fail({ condition, text, cause }: SaslError): SaslStep {
     if (this.#state !== 'ended') {
       this.#state = 'ended'
-      const ours = condition === 'temporary-auth-failure' ? { cause } : {}
+      const ours = condition === 'temporary-auth-failure' && cause !== undefined ? { cause } : {}
       this.#server.onFailure?.({ mechanism: this.#name, condition, text, ...ours })
     }
     return text === '' ? { kind: 'failure', condition } : { kind: 'failure', condition, text }

@@ -1,31 +1,11 @@
-import { describe, expect, test, vi } from 'vitest'
-import {
-  type Credentials,
-  deriveCredentials,
-  fakeCredentials,
-  HASHINGS_RUNNING_MAX,
-  HASHINGS_WAITING_MAX,
-} from '#core/scram-keys.ts'
-import { beginExchange, type SaslServer } from './mechanism.ts'
+import { describe, expect, test } from 'vitest'
+import { deriveCredentials, HASHINGS_RUNNING_MAX, HASHINGS_WAITING_MAX } from '#core/scram-keys.ts'
+import { authOf, begin, serverOf } from './sasl.fixture.ts'
 
-const SECRET = Buffer.alloc(32, 1)
-const romeo = await deriveCredentials('pencil', 10)
-// An account whose keys are those that a stranger's name gets: nothing but `credentials` may say who exists.
-const twin = await deriveCredentials('twin', 10)
+const auth = authOf({ romeo: { credentials: await deriveCredentials('pencil', 10) } })
 
-function serverOf(overrides: Partial<SaslServer> = {}): SaslServer {
-  const accounts = new Map<string, Credentials>([['romeo', romeo]])
-  return {
-    domain: 'example.org',
-    credentials: async (localpart) => accounts.get(localpart),
-    fake: (localpart) => (localpart === 'twin' ? twin : fakeCredentials(SECRET, localpart, 10)),
-    ...overrides,
-  }
-}
-
-function login(message: string | Uint8Array, server = serverOf()) {
-  const data = typeof message === 'string' ? Buffer.from(message) : message
-  return beginExchange('PLAIN', server, { encrypted: true, plainAllowed: true })!.start(data)
+function login(message: string | Uint8Array) {
+  return begin('PLAIN', serverOf(auth)).start(typeof message === 'string' ? Buffer.from(message) : message)
 }
 
 describe('RFC 4616 PLAIN', () => {
@@ -36,14 +16,13 @@ describe('RFC 4616 PLAIN', () => {
     ['a user name in other letters', '\0Romeo\0pencil'],
     ['a password that is prepared to the right one', '\0romeo\0pen\u00adcil'],
   ])('logs in with %s', async (_, message) => {
-    expect(await login(message)).toEqual({ kind: 'success', username: 'romeo' })
+    expect(await login(message)).toEqual({ kind: 'success', username: 'romeo', generation: 0 })
   })
 
   test.each([
     ['a wrong password', '\0romeo\0pencils', 'not-authorized'],
     ['a password that nobody may have', '\0romeo\0pencil\u0007', 'not-authorized'],
     ['an account that does not exist', '\0juliet\0pencil', 'not-authorized'],
-    ['the password of made-up keys', '\0twin\0twin', 'not-authorized'],
     ['a user name that is no localpart', '\0romeo@example.org\0pencil', 'not-authorized'],
     ['somebody else as authorization identity', 'juliet@example.org\0romeo\0pencil', 'invalid-authzid'],
     ['another domain as authorization identity', 'romeo@example.com\0romeo\0pencil', 'invalid-authzid'],
@@ -73,13 +52,5 @@ describe('RFC 4616 PLAIN', () => {
     const steps = await Promise.all(Array.from({ length: places + 1 }, () => login('\0juliet\0pencil')))
     for (const step of steps.slice(0, places)) expect(step).toEqual({ kind: 'failure', condition: 'not-authorized' })
     expect(steps[places]).toMatchObject({ kind: 'failure', condition: 'temporary-auth-failure' }) // RFC 6120 §6.5.11
-  })
-
-  test('a storage that fails is temporary-auth-failure, and its cause is reported', async () => {
-    const cause = new Error('table away')
-    const onFailure = vi.fn()
-    const step = await login('\0romeo\0pencil', serverOf({ credentials: () => Promise.reject(cause), onFailure }))
-    expect(step).toEqual({ kind: 'failure', condition: 'temporary-auth-failure' })
-    expect(onFailure.mock.calls).toEqual([[{ mechanism: 'PLAIN', condition: 'temporary-auth-failure', text: '', cause }]])
   })
 })

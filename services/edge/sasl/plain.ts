@@ -1,9 +1,9 @@
 // PLAIN, RFC 4616: the password itself, fit for a stream inside TLS.
 //
 //   C: [authzid] NUL authcid NUL passwd
-import { verifyPassword } from '#core/scram-keys.ts'
 import { checkAuthzid, decodeUtf8, prepareUsername, SaslError } from './input.ts'
 import type { Mechanism, SaslServer, SaslStep } from './mechanism.ts'
+import { conclude, requireFree } from './verdict.ts'
 
 export function plain(server: SaslServer): Mechanism {
   return { next: (data) => check(server, data) }
@@ -17,10 +17,11 @@ async function check(server: SaslServer, data: Uint8Array): Promise<SaslStep> {
   }
   const username = prepareUsername(authcid)
   checkAuthzid(authzid, username, server.domain)
-  const fake = server.fake(username)
-  const credentials = await server.credentials(username)
-  // A password for nobody is hashed like any other: the time of the answer does not tell who has an account.
-  const matches = await verifyPassword(credentials ?? fake, password)
-  if (!matches || credentials === undefined) throw new SaslError('not-authorized')
-  return { kind: 'success', username }
+  const account = `${username}@${server.domain}`
+  const attempt = server.attempt(account)
+  requireFree(attempt)
+  await attempt.wait()
+  const standing = await server.auth.verify(account, password)
+  requireFree(attempt)
+  return conclude(attempt, standing, username)
 }

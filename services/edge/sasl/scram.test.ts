@@ -1,75 +1,34 @@
-import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Credentials, deriveCredentials, deriveKeys, fakeCredentials, type ScramHash } from '#core/scram-keys.ts'
-import { beginExchange, type SaslServer, type SaslStep } from './mechanism.ts'
-import { scram } from './scram.ts'
+import { type Credentials, deriveCredentials, deriveKeys, SCRAM_BYTES, SCRAM_HASHES, type ScramHash } from '#core/scram-keys.ts'
+import type { SaslServer } from './mechanism.ts'
+import {
+  authOf,
+  begin,
+  bytes,
+  type Changes,
+  ScramClient as Client,
+  type ContextOptions,
+  contextOf,
+  dataOf,
+  ITERATIONS,
+  scramLogin,
+  serverOf as serverOn,
+  textOf as text,
+} from './sasl.fixture.ts'
+import { Scram } from './scram.ts'
 
-const SECRET = Buffer.alloc(32, 1)
-const HASHES: readonly ScramHash[] = ['SHA-1', 'SHA-256']
-const romeo = await deriveCredentials('pencil', 10)
+const romeo = await deriveCredentials('pencil', ITERATIONS)
 
 function serverOf(accounts: Record<string, Credentials> = { romeo }): SaslServer {
-  return {
-    domain: 'example.org',
-    credentials: async (localpart) => accounts[localpart],
-    fake: (localpart) => fakeCredentials(SECRET, localpart, 10),
-  }
+  return serverOn(authOf(Object.fromEntries(Object.entries(accounts).map(([name, credentials]) => [name, { credentials }]))))
 }
 
-const bytes = (text: string) => Buffer.from(text)
-const dataOf = (step: SaslStep) => (step.kind === 'failure' ? undefined : step.data)
-const text = (step: SaslStep) => Buffer.from(dataOf(step) ?? []).toString()
+const exchangeOf = (hash: ScramHash, server = serverOf()) => begin(`SCRAM-${hash}`, server)
+const login = (hash: ScramHash, client: Client, server = serverOf(), change: Changes = {}) =>
+  scramLogin(`SCRAM-${hash}`, client, server, change)
 
-/** A client written from RFC 5802 §3 alone; `password` is prepared by whoever calls. */
-class Client {
-  readonly #hash: string
-  readonly #bytes: number
-  readonly #password: string
-  readonly #nonce = randomBytes(12).toString('base64')
-  readonly #bare: string
-  readonly #header: string
-  expected = ''
-
-  constructor(hash: ScramHash, username: string, password: string, header = 'n,,') {
-    this.#hash = hash === 'SHA-1' ? 'sha1' : 'sha256'
-    this.#bytes = hash === 'SHA-1' ? 20 : 32
-    this.#password = password
-    this.#header = header
-    this.#bare = `n=${username.replaceAll('=', '=3D').replaceAll(',', '=2C')},r=${this.#nonce}`
-  }
-
-  first(): Buffer {
-    return bytes(this.#header + this.#bare)
-  }
-
-  final(serverFirst: string, change: { c?: string; nonce?: string; extension?: string; proof?: string } = {}): Buffer {
-    const [, nonce, salt, iterations] = /^r=([^,]+),s=([^,]+),i=(\d+)$/.exec(serverFirst)!
-    expect(nonce!.startsWith(this.#nonce) && nonce!.length > this.#nonce.length).toBe(true)
-    const salted = pbkdf2Sync(this.#password, Buffer.from(salt!, 'base64'), Number(iterations), this.#bytes, this.#hash)
-    const hmac = (key: Buffer, data: string) => createHmac(this.#hash, key).update(data).digest()
-    const clientKey = hmac(salted, 'Client Key')
-    const c = change.c ?? bytes(this.#header).toString('base64')
-    const withoutProof = `c=${c},r=${change.nonce ?? nonce}${change.extension ?? ''}`
-    const authMessage = `${this.#bare},${serverFirst},${withoutProof}`
-    const signature = hmac(createHash(this.#hash).update(clientKey).digest(), authMessage)
-    for (const [index, byte] of signature.entries()) clientKey[index]! ^= byte
-    this.expected = `v=${hmac(hmac(salted, 'Server Key'), authMessage).toString('base64')}`
-    return bytes(`${withoutProof},p=${change.proof ?? clientKey.toString('base64')}`)
-  }
-}
-
-function exchangeOf(hash: ScramHash, server = serverOf()) {
-  return beginExchange(`SCRAM-${hash}`, server, { encrypted: true, plainAllowed: false })!
-}
-
-async function login(hash: ScramHash, client: Client, server = serverOf(), change = {}): Promise<SaslStep> {
-  const exchange = exchangeOf(hash, server)
-  const challenge = await exchange.start(client.first())
-  return challenge.kind === 'challenge' ? exchange.respond(client.final(text(challenge), change)) : challenge
-}
-
-describe('RFC 5802 §5 and RFC 7677 §3, the examples', () => {
+describe('RFC 5802 §5 and RFC 7677 §3, the examples, and the latter with SHA-512 as Python computes it', () => {
   test.each([
     {
       hash: 'SHA-1' as const,
@@ -89,9 +48,22 @@ describe('RFC 5802 §5 and RFC 7677 §3, the examples', () => {
       clientFinal: 'c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=',
       serverFinal: 'v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=',
     },
+    {
+      hash: 'SHA-512' as const,
+      salt: 'W22ZaJ0SNY7soEsUEjb6gQ==',
+      clientFirst: 'n,,n=user,r=rOprNGfwEbeRWgbNEkqO',
+      nonce: '%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0',
+      serverFirst: 'r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096',
+      clientFinal:
+        'c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYPJQ==',
+      serverFinal: 'v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RVG2rR7N7Zw==',
+    },
   ])('SCRAM-$hash', async ({ hash, salt, clientFirst, nonce, serverFirst, clientFinal, serverFinal }) => {
     const keys = await deriveKeys(hash, 'pencil', Buffer.from(salt, 'base64'), 4096)
-    const mechanism = scram(hash, serverOf({ user: { scram: { [hash]: keys } } }), false, () => nonce)
+    const server = serverOf({ user: { scram: { [hash]: keys } } })
+    const context = contextOf(server.auth)
+    const bare = { ...context, offer: Object.assign(context.offer, { protection: () => '' }) } // it came later (XEP-0474)
+    const mechanism = new Scram(hash, false, server, bare, nonce)
     const challenge = await mechanism.next(bytes(clientFirst))
     expect(challenge.kind).toBe('challenge')
     expect(text(challenge)).toBe(serverFirst)
@@ -101,7 +73,7 @@ describe('RFC 5802 §5 and RFC 7677 §3, the examples', () => {
   })
 })
 
-describe.each(HASHES)('SCRAM-%s with a client of its own', (hash) => {
+describe.each(SCRAM_HASHES)('SCRAM-%s with a client of its own', (hash) => {
   test('any password that may be chosen logs in, and the server proves itself', async () => {
     const ascii = fc.string({ minLength: 1, maxLength: 30 })
     // Latin-1 letters, Greek, CJK and emoji: code points that SASLprep leaves as they are.
@@ -153,7 +125,7 @@ describe.each(HASHES)('SCRAM-%s with a client of its own', (hash) => {
     const [wrong, nobody] = [new Client(hash, 'romeo', 'x'), new Client(hash, 'juliet', 'x')]
     const challenges = [await exchangeOf(hash).start(wrong.first()), await exchangeOf(hash).start(nobody.first())]
     const again = await exchangeOf(hash).start(nobody.first())
-    const [saltOfRomeo, saltOfJuliet, saltAgain] = [...challenges, again].map((step) => /s=([^,]+),i=10$/.exec(text(step))![1]!)
+    const [saltOfRomeo, saltOfJuliet, saltAgain] = [...challenges, again].map((step) => /s=([^,]+),i=10,h=/.exec(text(step))![1]!)
     expect(saltOfJuliet).toBe(saltAgain)
     expect(saltOfJuliet).toHaveLength(saltOfRomeo!.length)
     expect(await login(hash, nobody)).toEqual(await login(hash, wrong))
@@ -161,15 +133,16 @@ describe.each(HASHES)('SCRAM-%s with a client of its own', (hash) => {
   })
 
   test('made-up keys let nobody in, even if they fit', async () => {
-    const server = { ...serverOf({}), fake: () => romeo }
-    expect(await login(hash, new Client(hash, 'romeo', 'pencil'), server)).toEqual({
+    const server = serverOf()
+    const scramKeys = async () => ({ keys: romeo.scram[hash]!, standing: undefined })
+    expect(await login(hash, new Client(hash, 'romeo', 'pencil'), { ...server, auth: { ...server.auth, scramKeys } })).toEqual({
       kind: 'failure',
       condition: 'not-authorized',
     })
   })
 
   test('an account that has no keys for the hash is as one that does not exist', async () => {
-    const other = HASHES.find((candidate) => candidate !== hash)!
+    const other = SCRAM_HASHES.find((candidate) => candidate !== hash)!
     const server = serverOf({ romeo: { scram: { [other]: romeo.scram[other] } } })
     expect(await login(hash, new Client(hash, 'romeo', 'pencil'), server)).toEqual({
       kind: 'failure',
@@ -194,7 +167,7 @@ describe.each(HASHES)('SCRAM-%s with a client of its own', (hash) => {
   })
 
   test('a proof of zeros is refused', async () => {
-    const proof = Buffer.alloc(hash === 'SHA-1' ? 20 : 32).toString('base64')
+    const proof = Buffer.alloc(SCRAM_BYTES[hash]).toString('base64')
     const step = await login(hash, new Client(hash, 'romeo', 'pencil'), serverOf(), { proof })
     expect(step).toEqual({ kind: 'failure', condition: 'not-authorized' })
   })
@@ -250,14 +223,6 @@ describe('RFC 5802 §7 the first message', () => {
     expect(await exchangeOf('SHA-1').start(message)).toMatchObject({ kind: 'failure', condition: 'malformed-request' })
   })
 
-  test('"y" is refused where -PLUS was offered: somebody took the offer out (§6)', async () => {
-    await expect(scram('SHA-256', serverOf(), true).next(bytes('y,,n=romeo,r=abc'))).rejects.toMatchObject({
-      name: 'SaslError',
-      condition: 'not-authorized',
-    })
-    expect(await scram('SHA-256', serverOf(), true).next(bytes('n,,n=romeo,r=abc'))).toMatchObject({ kind: 'challenge' })
-  })
-
   test('our nonce is new each time', async () => {
     const challenges = [
       await exchangeOf('SHA-1').start(bytes('n,,n=romeo,r=a')),
@@ -265,5 +230,90 @@ describe('RFC 5802 §7 the first message', () => {
     ]
     const nonces = challenges.map((step) => /^r=a([^,]{24}),/.exec(text(step))![1])
     expect(nonces[0]).not.toBe(nonces[1])
+  })
+})
+
+describe('RFC 5802 §6 channel binding', () => {
+  const CHANNEL = { 'tls-exporter': bytes('key of this TLS'), 'tls-server-end-point': bytes('hash of our certificate') }
+  const PLUS: ContextOptions = {
+    bindings: ['tls-exporter', 'tls-server-end-point'],
+    binding: (type) => (type === 'tls-unique' ? undefined : CHANNEL[type]),
+  }
+
+  describe.each(SCRAM_HASHES)('SCRAM-%s-PLUS', (hash) => {
+    const plus = (client: Client, change: Changes = {}, options = PLUS) =>
+      scramLogin(`SCRAM-${hash}-PLUS`, client, serverOf(), change, options)
+    const bound = (type: string, data: Uint8Array) => new Client(hash, 'romeo', 'pencil', `p=${type},,`, data)
+
+    test.each(['tls-exporter', 'tls-server-end-point'] as const)('logs in by %s, and the server proves itself', async (type) => {
+      const client = bound(type, CHANNEL[type])
+      const step = await plus(client)
+      expect(step).toMatchObject({ kind: 'success', username: 'romeo' })
+      expect(text(step)).toBe(client.expected)
+    })
+
+    test.each([
+      ['the binding of another connection', bound('tls-exporter', bytes('key of another TLS')), 'not-authorized'],
+      ['the data of the other type', bound('tls-exporter', CHANNEL['tls-server-end-point']), 'not-authorized'],
+      ['no data', bound('tls-exporter', bytes('')), 'not-authorized'],
+      ['a type that is not offered', bound('tls-unique', CHANNEL['tls-exporter']), 'malformed-request'],
+      ['"n"', new Client(hash, 'romeo', 'pencil', 'n,,'), 'malformed-request'],
+      ['"y"', new Client(hash, 'romeo', 'pencil', 'y,,'), 'malformed-request'],
+    ])('%s is refused, though the password is right', async (_, client, condition) => {
+      expect(await plus(client)).toMatchObject({ kind: 'failure', condition })
+    })
+
+    test('a type that the connection does not have is refused', async () => {
+      const client = bound('tls-exporter', CHANNEL['tls-exporter'])
+      const options = { ...PLUS, bindings: ['tls-server-end-point'] as const }
+      expect(await plus(client, {}, options)).toMatchObject({ kind: 'failure', condition: 'malformed-request' })
+    })
+
+    test('COMPAT: tls-unique, which slixmpp takes though it is not offered, where the connection has it', async () => {
+      const options: ContextOptions = { ...PLUS, binding: (type) => (type === 'tls-unique' ? bytes('finished') : undefined) }
+      expect(await plus(bound('tls-unique', bytes('finished')), {}, options)).toMatchObject({ kind: 'success' })
+      expect(await plus(bound('tls-unique', bytes('other')), {}, options)).toMatchObject({ condition: 'not-authorized' })
+    })
+
+    test('a client that cannot bind logs in without; one that says we cannot, does not: somebody took the offer out', async () => {
+      const plain = (header: string) =>
+        scramLogin(`SCRAM-${hash}`, new Client(hash, 'romeo', 'pencil', header), serverOf(), {}, PLUS)
+      expect(await plain('n,,')).toMatchObject({ kind: 'success' })
+      expect(await plain('y,,')).toMatchObject({ kind: 'failure', condition: 'not-authorized' })
+      expect(await plain('p=tls-exporter,,')).toMatchObject({ kind: 'failure', condition: 'malformed-request' })
+    })
+  })
+})
+
+describe('XEP-0474 §6 downgrade protection', () => {
+  test('the example of §6.3, to the byte', async () => {
+    const keys = await deriveKeys('SHA-1', 'pencil', Buffer.from('QSXCR+Q6sek8bf92', 'base64'), 4096)
+    const { auth, ...rest } = serverOf({ user: { scram: { 'SHA-1': keys } } })
+    const server = { ...rest, auth: { ...auth, supports: { scram: ['SHA-1'], password: false, certificate: false } } } as const
+    const options: ContextOptions = {
+      bindings: ['tls-server-end-point', 'tls-exporter'],
+      binding: () => bytes('THIS IS FAKE CB DATA'),
+    }
+    const mechanism = new Scram('SHA-1', true, server, contextOf(server.auth, options), 'a09117a6-ac50-4f2f-93f1-93799c2bddf6')
+    const clientNonce = '12C4CD5C-E38E-4A98-8F6D-15C38F51CCC6'
+    const challenge = await mechanism.next(bytes(`p=tls-exporter,,n=user,r=${clientNonce}`))
+    expect(text(challenge)).toBe(
+      `r=${clientNonce}a09117a6-ac50-4f2f-93f1-93799c2bddf6,s=QSXCR+Q6sek8bf92,i=4096,h=G6k/rBLDqgOhRRaCuuatSDFkJ08=`,
+    )
+    const c = 'cD10bHMtZXhwb3J0ZXIsLFRISVMgSVMgRkFLRSBDQiBEQVRB'
+    const x = '19C6532F-1CF4-4A27-A18D-DC9CEA41BBB3'
+    const final = `c=${c},r=${clientNonce}a09117a6-ac50-4f2f-93f1-93799c2bddf6,x=${x},p=M/SIDjT+dfcxUh89jZEypRvFxB4=`
+    const success = await mechanism.next(bytes(final))
+    expect(success).toMatchObject({ kind: 'success', username: 'user' })
+    expect(text(success)).toBe('v=MQrMPvv7yv4x4Cq4W4Ih25EqS2c=')
+  })
+
+  test('a client that was shown another offer signs another challenge, and fails', async () => {
+    const exchange = exchangeOf('SHA-256')
+    const client = new Client('SHA-256', 'romeo', 'pencil')
+    const challenge = text(await exchange.start(client.first()))
+    const forged = challenge.replace(/h=.*$/, 'h=AAAA')
+    expect(forged).not.toBe(challenge)
+    expect(await exchange.respond(client.final(forged))).toMatchObject({ kind: 'failure', condition: 'not-authorized' })
   })
 })

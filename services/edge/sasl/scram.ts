@@ -1,151 +1,120 @@
 // SCRAM, RFC 5802 and RFC 7677: the client proves that it knows the password, we that we knew it before.
 //
-//   C: n,,n=romeo,r=<client nonce>                          gs2 header, then client-first-message-bare
-//   S: r=<client nonce><our nonce>,s=<salt>,i=<iterations>
-//   C: c=biws,r=<both nonces>,p=<proof>                     c repeats the gs2 header in base64
-//   S: v=<signature>                                        in <success/> (RFC 6120 §6.4.6)
+//   C: n,,n=romeo,r=<client nonce>                                gs2 header, then client-first-message-bare
+//   S: r=<client nonce><our nonce>,s=<salt>,i=<iterations>,h=<offer>   h: XEP-0474
+//   C: c=biws,r=<both nonces>,p=<proof>                           c repeats the gs2 header, and then the channel binding, in base64
+//   S: v=<signature>                                              in <success/> (RFC 6120 §6.4.6)
 //
 // Both sign the same three messages, as they were written: hence the raw texts are kept. What is wrong in the form of a message
 // is malformed-request; what is wrong in its substance is not-authorized. XMPP has no place for the `e=` of RFC 5802 §7.
-import { randomBytes, timingSafeEqual } from 'node:crypto'
-import { hashOf, hmacOf, SCRAM_BYTES, type ScramHash, type ScramKeys } from '#core/scram-keys.ts'
-import { checkAuthzid, decodeBase64, decodeUtf8, encodeBase64, prepareUsername, SaslError } from './input.ts'
-import type { Mechanism, SaslServer, SaslStep } from './mechanism.ts'
+//
+// An account may have no keys for a hash that is offered: it was brought from elsewhere. Then it is to this mechanism as if it did
+// not exist. To say more would tell strangers who has an account; offering less to such an account would need to know it before
+// the offer. Clients pick the strongest and few try another one, so `scram.hashes` is there to take it out.
+import { timingSafeEqual } from 'node:crypto'
+import type { ScramLogin } from '#core/auth.ts'
+import { hashOf, hmacOf, SCRAM_BYTES, type ScramHash } from '#core/scram-keys.ts'
+import { randomId } from '#xmpp/id.ts'
+import type { ChannelBindingType } from '../connection.ts'
+import type { Attempt } from './guesses.ts'
+import { checkAuthzid, decodeUtf8, encodeBase64, prepareUsername, SaslError } from './input.ts'
+import type { MaybeStep, Mechanism, SaslContext, SaslServer, SaslStep } from './mechanism.ts'
+import { type ClientFirst, malformed, parseClientFinal, parseClientFirst } from './scram-messages.ts'
+import { conclude, requireFree } from './verdict.ts'
 
-/**
- * One SCRAM login. `plusOffered`: the client was offered a -PLUS mechanism, so its 'y' ("you have no channel binding") shows
- * that somebody took that offer out on the way (RFC 5802 §6). `nonce`: ours, printable and without a comma; given by tests.
- */
-export function scram(hash: ScramHash, server: SaslServer, plusOffered = false, nonce = randomNonce): Mechanism {
-  let asked: Asked | undefined
-  return {
-    async next(data) {
-      if (asked !== undefined) return finish(hash, asked, decodeUtf8(data))
-      asked = await ask(hash, server, parseClientFirst(decodeUtf8(data), plusOffered), nonce())
-      return { kind: 'challenge', data: Buffer.from(asked.serverFirst) }
-    },
-  }
-}
+const NONCE_BYTES = 18
 
 /** What is remembered between the two messages of a client. */
 interface Asked {
   readonly username: string
-  readonly keys: ScramKeys
-  /** There is such an account, with keys for this hash. */
-  readonly known: boolean
+  readonly attempt: Attempt
+  readonly login: ScramLogin
   readonly clientFirst: ClientFirst
   /** Client's and ours in one. */
   readonly nonce: string
   readonly serverFirst: string
 }
 
-async function ask(hash: ScramHash, server: SaslServer, clientFirst: ClientFirst, ourNonce: string): Promise<Asked> {
-  const username = prepareUsername(clientFirst.username)
-  checkAuthzid(clientFirst.authzid, username, server.domain)
-  const fake = server.fake(username).scram[hash]
-  const stored = (await server.credentials(username))?.scram[hash]
-  const keys = stored ?? fake
-  if (keys === undefined) throw new Error(`no keys for ${hash}, not even made-up ones`)
-  const nonce = clientFirst.nonce + ourNonce
-  const serverFirst = `r=${nonce},s=${encodeBase64(keys.salt)},i=${keys.iterations}`
-  return { username, keys, known: stored !== undefined, clientFirst, nonce, serverFirst }
-}
+/** One SCRAM login. */
+export class Scram implements Mechanism {
+  readonly #hash: ScramHash
+  readonly #plus: boolean
+  readonly #server: SaslServer
+  readonly #context: SaslContext
+  readonly #ourNonce: string
+  #asked: Asked | undefined
 
-/** RFC 5802 §3: StoredKey is the hash of the ClientKey that the proof hides. */
-function finish(hash: ScramHash, asked: Asked, text: string): SaslStep {
-  const { keys, clientFirst } = asked
-  const final = parseClientFinal(text, SCRAM_BYTES[hash])
-  // RFC 5802 §5.1: both MUST be verified, c against the header as it was sent.
-  if (final.channelBinding !== encodeBase64(Buffer.from(clientFirst.gs2Header))) {
-    throw new SaslError('not-authorized', 'the channel binding is not the one of the first message')
+  /** `plus`: it is the -PLUS mechanism. `nonce`: ours, printable and without a comma; given by tests. */
+  constructor(hash: ScramHash, plus: boolean, server: SaslServer, context: SaslContext, nonce = randomId(NONCE_BYTES)) {
+    this.#hash = hash
+    this.#plus = plus
+    this.#server = server
+    this.#context = context
+    this.#ourNonce = nonce
   }
-  if (final.nonce !== asked.nonce) throw new SaslError('not-authorized', 'the nonce is not the one that was sent')
-  const authMessage = `${clientFirst.bare},${asked.serverFirst},${final.withoutProof}`
-  const signature = hmacOf(hash, keys.storedKey, authMessage)
-  const clientKey = final.proof.map((byte, index) => byte ^ signature[index]!)
-  const proven = timingSafeEqual(hashOf(hash, clientKey), keys.storedKey)
-  if (!proven || !asked.known) throw new SaslError('not-authorized')
-  const serverFinal = `v=${encodeBase64(hmacOf(hash, keys.serverKey, authMessage))}`
-  return { kind: 'success', data: Buffer.from(serverFinal), username: asked.username }
-}
 
-interface ClientFirst {
-  /** As sent, both commas included. */
-  readonly gs2Header: string
-  readonly authzid: string
-  /** client-first-message-bare, as sent. */
-  readonly bare: string
-  readonly username: string
-  readonly nonce: string
-}
-
-/** client-first-message, RFC 5802 §7. */
-function parseClientFirst(text: string, plusOffered: boolean): ClientFirst {
-  const header = /^(n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]+))?,/.exec(text)
-  if (header === null) throw malformed('no gs2 header')
-  const [gs2Header, flag, authzid] = header
-  // §6: 'p' without -PLUS and 'y' in spite of it MUST both fail.
-  if (flag!.startsWith('p')) throw malformed('this mechanism has no channel binding')
-  if (flag === 'y' && plusOffered) throw new SaslError('not-authorized', 'channel binding was offered')
-  const bare = text.slice(gs2Header.length)
-  const [name, nonce, ...extensions] = bare.split(',')
-  if (name?.startsWith('m=')) throw malformed('a mandatory extension is not known here') // §5.1
-  if (!name?.startsWith('n=')) throw malformed('no user name')
-  if (!nonce?.startsWith('r=') || !/^[\x21-\x2b\x2d-\x7e]+$/.test(nonce.slice(2))) throw malformed('no nonce')
-  checkExtensions(extensions)
-  return {
-    gs2Header,
-    authzid: authzid === undefined ? '' : decodeSaslname(authzid),
-    bare,
-    username: decodeSaslname(name.slice(2)),
-    nonce: nonce.slice(2),
+  next(data: Uint8Array): MaybeStep {
+    const text = decodeUtf8(data)
+    return this.#asked === undefined ? this.#ask(text) : this.#finish(this.#asked, text)
   }
-}
 
-interface ClientFinal {
-  readonly channelBinding: string
-  readonly nonce: string
-  readonly proof: Uint8Array
-  /** client-final-message-without-proof, as sent. */
-  readonly withoutProof: string
-}
-
-/** client-final-message, RFC 5802 §7. */
-function parseClientFinal(text: string, proofBytes: number): ClientFinal {
-  const [channelBinding, nonce, ...extensions] = text.split(',')
-  const last = extensions.pop()
-  if (!channelBinding?.startsWith('c=')) throw malformed('no channel binding')
-  if (!nonce?.startsWith('r=')) throw malformed('no nonce')
-  if (!last?.startsWith('p=')) throw malformed('no proof')
-  checkExtensions(extensions)
-  const proof = decodeBase64(last.slice(2))
-  if (proof?.length !== proofBytes) throw malformed(`the proof is not ${proofBytes} bytes in base64`)
-  return {
-    channelBinding: channelBinding.slice(2),
-    nonce: nonce.slice(2),
-    proof,
-    withoutProof: text.slice(0, text.length - last.length - 1),
+  async #ask(text: string): Promise<SaslStep> {
+    const clientFirst = parseClientFirst(text)
+    this.#checkFlag(clientFirst.flag)
+    const { domain } = this.#server
+    const username = prepareUsername(clientFirst.username)
+    checkAuthzid(clientFirst.authzid, username, domain)
+    const account = `${username}@${domain}`
+    const attempt = this.#server.attempt(account)
+    requireFree(attempt)
+    const waiting = attempt.wait()
+    if (waiting !== undefined) await waiting
+    const login = await this.#server.auth.scramKeys(account, this.#hash)
+    const { salt, iterations } = login.keys
+    const nonce = clientFirst.nonce + this.#ourNonce
+    const serverFirst = `r=${nonce},s=${encodeBase64(salt)},i=${iterations}${this.#context.offer.protection(this.#hash)}`
+    this.#asked = { username, attempt, login, clientFirst, nonce, serverFirst }
+    return { kind: 'challenge', data: Buffer.from(serverFirst) }
   }
-}
 
-/** §5.1: unknown extensions are passed over, but 'm' MUST fail wherever it is met. */
-function checkExtensions(extensions: readonly string[]): void {
-  for (const extension of extensions) {
-    if (!/^[A-Za-z]=[^\0]+$/.test(extension)) throw malformed('an extension is not a letter, "=" and a value')
-    if (extension.startsWith('m=')) throw malformed('a mandatory extension is not known here')
+  /** RFC 5802 §6: a client that says otherwise than the mechanism it has chosen MUST fail. */
+  #checkFlag(flag: string): void {
+    const { offer, channelBinding } = this.#context
+    const { bindings } = offer
+    if (this.#plus) {
+      if (!flag.startsWith('p=')) throw malformed('a -PLUS mechanism has channel binding')
+      // COMPAT: slixmpp takes tls-unique although it is not offered (edge/tls-facts.ts, finishedOf).
+      const known = bindings.some((type) => flag === `p=${type}`) || (flag === 'p=tls-unique' && channelBinding('tls-unique'))
+      if (!known) throw malformed('a type of channel binding that is not offered')
+    } else if (flag.startsWith('p=')) throw malformed('this mechanism has no channel binding')
+    // 'y' says "you have none": somebody has taken it out of what was offered.
+    else if (flag === 'y' && bindings.length > 0) throw new SaslError('not-authorized', 'channel binding was offered')
   }
-}
 
-/** saslname, RFC 5802 §5.1: ',' and '=' are written =2C and =3D; any other '=' MUST fail. */
-function decodeSaslname(text: string): string {
-  if (!/^(?:[^=\0]|=2[Cc]|=3[Dd])+$/.test(text)) throw malformed('a name is empty, or has "=" not followed by 2C or 3D')
-  return text.replace(/=2[Cc]/g, ',').replace(/=3[Dd]/g, '=')
-}
+  /** RFC 5802 §3: StoredKey is the hash of the ClientKey that the proof hides. */
+  #finish({ username, attempt, login, clientFirst, nonce, serverFirst }: Asked, text: string): SaslStep {
+    const hash = this.#hash
+    const { storedKey, serverKey } = login.keys
+    const final = parseClientFinal(text, SCRAM_BYTES[hash])
+    // §5.1: both MUST be verified, c against the header as it was sent and the binding as it is on our side.
+    if (final.channelBinding !== this.#bindingInput(clientFirst)) {
+      throw new SaslError('not-authorized', 'the channel binding is not the one of this connection')
+    }
+    if (final.nonce !== nonce) throw new SaslError('not-authorized', 'the nonce is not the one that was sent')
+    requireFree(attempt)
+    const authMessage = `${clientFirst.bare},${serverFirst},${final.withoutProof}`
+    const clientKey = hmacOf(hash, storedKey, authMessage)
+    for (let i = 0; i < clientKey.length; i++) clientKey[i]! ^= final.proof[i]!
+    const proven = timingSafeEqual(hashOf(hash, clientKey), storedKey)
+    const signature = hmacOf(hash, serverKey, authMessage)
+    return conclude(attempt, proven ? login.standing : undefined, username, Buffer.from(`v=${encodeBase64(signature)}`))
+  }
 
-function malformed(text: string): SaslError {
-  return new SaslError('malformed-request', text)
-}
-
-function randomNonce(): string {
-  return randomBytes(18).toString('base64')
+  /** §7, cbind-input, in base64. */
+  #bindingInput({ flag, gs2Header }: ClientFirst): string {
+    if (!this.#plus) return encodeBase64(Buffer.from(gs2Header))
+    const data = this.#context.channelBinding(flag.slice('p='.length) as ChannelBindingType)
+    if (data === undefined) throw new Error(`the connection has lost its ${flag}`)
+    return encodeBase64(Buffer.concat([Buffer.from(gs2Header), data]))
+  }
 }
