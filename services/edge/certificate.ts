@@ -1,29 +1,18 @@
-// The certificate of this server: the one the operator gives, or one that we sign ourselves on the first start.
+// The certificates of this server: those the operator gives, or one that we sign ourselves on the first start.
 //
 //   <dir>/tls/cert.pem   0644   made here, or put here by the operator: then it is used as it is and never overwritten
 //   <dir>/tls/key.pem    0600
 //
 // Ours is made again when the domains have changed or its time runs out. Both files are written beside their place and renamed;
 // the certificate goes first, and a pair that does not match is ours and half written, so it is made again.
-import { createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
+import { constants, createPrivateKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { dirname, join } from 'node:path'
-import { createSecureContext, type SecureContextOptions, type TlsOptions } from 'node:tls'
+import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import { domainToASCII } from 'node:url'
 import { makeSelfSigned, SELF_SIGNED_BY, type SubjectName } from './self-signed.ts'
-
-export interface CertificateOptions {
-  /** The data directory: `tls/` in it is ours. */
-  readonly dir: string
-  /** Prepared domains (RFC 7622 §3.2), at least one; the first becomes the common name. */
-  readonly domains: readonly string[]
-  /** The operator's files, PEM; both or neither. `cert` begins with the server's own certificate, then its chain. */
-  readonly cert?: string | undefined
-  readonly key?: string | undefined
-  /** Milliseconds since 1970; Date.now() where absent. */
-  readonly nowMs?: number
-}
+import { alternativeNames, endPointHash } from './x509.ts'
 
 export interface CertificatePair {
   /** PEM, the chain included. */
@@ -35,10 +24,15 @@ export interface CertificatePair {
   /** SHA-256 of the certificate, as `AB:CD:…`: what a person compares. */
   readonly fingerprint: string
   readonly expiresAt: Date
+  /** The hosts it names, in ASCII, as they are written in it: `*.example.org` is one. */
+  readonly hosts: readonly string[]
+  /** RFC 5929 §4.1: the channel binding tls-server-end-point of every connection that is shown it. */
+  readonly endPointHash: Uint8Array | undefined
   /** What does not keep us from starting and should be seen to: expired, soon to expire, a domain it is not for, a key that all can read. */
   readonly warnings: readonly string[]
 }
 
+/** PEM. `cert` begins with the server's own certificate, then its chain. */
 export interface CertificateFiles {
   readonly cert: string
   readonly key: string
@@ -56,51 +50,68 @@ const DAY_MS = 24 * 60 * 60 * 1000
 /** Apple's clients take no longer one (HT210176), whoever signed it. Others would take ten years. */
 const VALID_DAYS = 825
 /** Ours is made again on a start in its last month; the operator is told. */
-const RENEW_DAYS = 30
+export const RENEW_DAYS = 30
 
-/** Reads the operator's certificate, or reads or makes our own. Throws CertificateError. */
-export async function ensureCertificate(options: CertificateOptions): Promise<CertificatePair> {
-  const { cert, key, nowMs = Date.now() } = options
-  if ((cert === undefined) !== (key === undefined)) {
-    throw new CertificateError(`tls.cert and tls.key go together: tls.${cert === undefined ? 'cert' : 'key'} is missing`)
-  }
-  const names = subjectNames(options.domains)
-  if (cert !== undefined && key !== undefined) return report(await readPair({ cert, key }), names, nowMs)
-
-  const files = { cert: join(options.dir, 'tls', 'cert.pem'), key: join(options.dir, 'tls', 'key.pem') }
+/** `dir`: the data directory; `tls/` in it is ours. `domains`: prepared (RFC 7622 §3.2), at least one. Throws CertificateError. */
+export async function ensureCertificate(
+  dir: string,
+  domains: readonly string[],
+  nowMs: number = Date.now(),
+): Promise<CertificatePair> {
+  const names = subjectNames(domains)
+  const files = { cert: join(dir, 'tls', 'cert.pem'), key: join(dir, 'tls', 'key.pem') }
   const ours = await isAbsentOrOurs(files.cert)
   const found = ours ? await readOurs(files) : await readPair(files)
-  if (found !== undefined && (!ours || isStillGood(found.chain[0]!, names, nowMs))) return report(found, names, nowMs)
+  if (found !== undefined && (!ours || isStillGood(found.chain[0]!, names, nowMs))) return reportOn(found, names, nowMs)
 
   const notBefore = nowMs - DAY_MS // for clients whose clock is behind
   const made = await makeSelfSigned(names, new Date(notBefore), new Date(notBefore + VALID_DAYS * DAY_MS))
   await writeWhole(files.cert, made.cert, 0o644)
   await writeWhole(files.key, made.key, 0o600)
-  return report(await readPair(files), names, nowMs)
+  return reportOn(await readPair(files), names, nowMs)
+}
+
+/** The operator's, at least one: each of `domains` should be named by one of them. Throws CertificateError. */
+export async function readCertificates(
+  files: readonly CertificateFiles[],
+  domains: readonly string[],
+  nowMs: number = Date.now(),
+): Promise<CertificatePair[]> {
+  const pairs: Pair[] = []
+  for (const one of files) pairs.push(await readPair(one))
+  // A domain that none names is told of the first, which is shown to its clients.
+  const names = domains.length === 0 ? [] : subjectNames(domains)
+  const missing = names.filter((name) => !pairs.some(({ chain }) => covers(chain[0]!, name)))
+  return Promise.all(pairs.map((pair, n) => reportOn(pair, n === 0 ? missing : [], nowMs)))
 }
 
 /** Application protocols on a port for direct TLS (XEP-0368 §3). */
-export const ALPN_PROTOCOLS = ['xmpp-client'] as const
+const ALPN_PROTOCOLS = ['xmpp-client'] as const
 
 /**
  * Chooses among the protocols that a client offers: for `ALPNCallback` of node:tls. undefined refuses the handshake with
  * no_application_protocol (RFC 7301 §3.2). A client that offers none is not asked about, and is let in: XEP-0368 §3 only says SHOULD.
  */
-export function chooseAlpn(offered: readonly string[]): (typeof ALPN_PROTOCOLS)[number] | undefined {
-  return ALPN_PROTOCOLS.find((protocol) => offered.includes(protocol))
+export function chooseAlpn({ protocols }: { readonly protocols: readonly string[] }): string | undefined {
+  return ALPN_PROTOCOLS.find((protocol) => protocols.includes(protocol))
 }
 
-/** For `tls.createServer` on a port for direct TLS: with the choice of application protocol. */
-export function tlsServerOptions(pair: { readonly cert: string; readonly key: string }): TlsOptions {
-  return { ...tlsContextOptions(pair), ALPNCallback: ({ protocols }) => chooseAlpn(protocols) }
-}
-
-/** For `tls.createSecureContext`, so for STARTTLS: RFC 9325 §3.1.1, §4.2. TLS 1.2 and 1.3, forward secrecy and AEAD only. */
+/**
+ * For `tls.createSecureContext`, so for STARTTLS: RFC 9325 §3.1.1, §4.2. TLS 1.2 and 1.3, forward secrecy and AEAD only; no
+ * renegotiation, which TLS 1.3 has not, and which costs a server more than the client that asks for it.
+ */
 export function tlsContextOptions(pair: { readonly cert: string; readonly key: string }): SecureContextOptions {
-  return { cert: pair.cert, key: pair.key, minVersion: 'TLSv1.2', ciphers: CIPHERS, honorCipherOrder: true }
+  return {
+    cert: pair.cert,
+    key: pair.key,
+    minVersion: 'TLSv1.2',
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
+  }
 }
 
-const CIPHERS = [
+export const CIPHERS: string = [
   'TLS_AES_256_GCM_SHA384',
   'TLS_CHACHA20_POLY1305_SHA256',
   'TLS_AES_128_GCM_SHA256',
@@ -244,7 +255,8 @@ function covers(certificate: X509Certificate, { type, value }: SubjectName): boo
   return found !== undefined
 }
 
-async function report(pair: Pair, names: readonly SubjectName[], nowMs: number): Promise<CertificatePair> {
+/** `names`: what it should be for. */
+async function reportOn(pair: Pair, names: readonly SubjectName[], nowMs: number): Promise<CertificatePair> {
   const { files, cert, key } = pair
   const certificate = pair.chain[0]!
   const { validFromDate, validToDate } = certificate
@@ -261,8 +273,25 @@ async function report(pair: Pair, names: readonly SubjectName[], nowMs: number):
   }
   const { mode } = await stat(files.key)
   if (process.platform !== 'win32' && (mode & 0o004) !== 0) warn(files.key, 'everybody on this machine can read the key')
-  const selfSigned = isSelfSigned(certificate)
-  return { cert, key, selfSigned, files, fingerprint: certificate.fingerprint256, expiresAt: validToDate, warnings }
+  return {
+    cert,
+    key,
+    selfSigned: isSelfSigned(certificate),
+    files,
+    fingerprint: certificate.fingerprint256,
+    expiresAt: validToDate,
+    hosts: hostsOf(certificate, files.cert),
+    endPointHash: endPointHash(certificate),
+    warnings,
+  }
+}
+
+function hostsOf(certificate: X509Certificate, file: string): readonly string[] {
+  try {
+    return alternativeNames(certificate).dns
+  } catch (cause) {
+    throw new CertificateError(`${file}: the names in the certificate cannot be read: ${messageOf(cause)}`, { cause })
+  }
 }
 
 /** Whoever reads `file` finds the old text or the new one, also after a crash. */

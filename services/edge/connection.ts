@@ -20,6 +20,8 @@ export interface Connection {
   write(head: string, body?: Uint8Array, tail?: string): void
   /** Bytes that were offered to the socket and that it has not taken: the kernel's buffers are full. Nothing that is still gathered. */
   readonly unsentBytes: number
+  /** Those that are offered (XEP-0440), the best first: `channelBinding` tells of each. None where there is no TLS of ours. */
+  readonly channelBindings?: readonly ChannelBindingType[]
   /**
    * What ties a login to this very connection, so that nobody in the middle can pass it on: RFC 9266 §2, RFC 5929 §4.1.
    * Undefined where there is no TLS of ours, or TLS too old for it.
@@ -38,22 +40,23 @@ export interface Connection {
   destroy(): void
 }
 
-export type ChannelBindingType = 'tls-exporter' | 'tls-server-end-point'
+/** `tls-unique` is not offered (edge/tls-facts.ts, finishedOf). */
+export type ChannelBindingType = 'tls-exporter' | 'tls-server-end-point' | 'tls-unique'
 
 /** What the connection tells its stream. */
 export interface ConnectionEvents {
+  /** How far the stream is: `open` and `negotiating` come before the login. */
+  readonly state?: string
   /** Bytes of the stream in any cut, or one whole frame. Valid only during the call. */
   data(bytes: Uint8Array): void
   /** Gone, for whatever reason. Told once. */
   closed(): void
-  /** What was gathered and unsent has been taken. */
-  drained?(): void
+}
+
+/** Nobody has logged in on it yet. */
+export function isStranger({ state }: ConnectionEvents): boolean {
+  return state === 'open' || state === 'negotiating'
 }
 
 /** Makes the stream for a new connection. */
 export type OnConnection = (connection: Connection) => ConnectionEvents
-
-/** ::1 and 127.0.0.0/8, also as ::ffff:127.0.0.1. */
-export function isLoopback(address: string): boolean {
-  return address === '::1' || address.startsWith('127.') || address.startsWith('::ffff:127.')
-}

@@ -124,6 +124,8 @@ export class PuppetOwners {
   }
 
   #take(handed: Handed): void {
+    const { envelope } = handed
+    if (envelope.kind === 'signal' && envelope.name === 'session.about') return handed.done() // for lists only
     this.handed.push(handed)
     this.onEnvelope(handed)
   }
@@ -290,10 +292,14 @@ export async function settled(turns = 20): Promise<void> {
 }
 
 /** Resolves when it holds. */
-export async function eventually(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS
+export async function eventually(
+  holds: () => boolean | Promise<boolean>,
+  what: string,
+  patienceMs: number = PATIENCE_MS,
+): Promise<void> {
+  const deadline = performance.now() + patienceMs
   while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`not within ${PATIENCE_MS} ms: ${what}`)
+    if (performance.now() > deadline) throw new Error(`not within ${patienceMs} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 2))
   }
 }

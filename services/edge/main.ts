@@ -2,7 +2,7 @@
 //
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
-import { randomBytes } from 'node:crypto'
+import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
@@ -13,19 +13,25 @@ import type { Log } from '#core/log.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
 import { receiveMulticast } from '#core/multicast.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { decodeCredentials, fakeCredentials } from '#core/scram-keys.ts'
+import type { ConnectionFacts } from '#core/registry.ts'
 import { traceOn } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
-import { type Jid, makeJid, parseJid, prepareDomain } from '#xmpp/jid.ts'
+import { type Jid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
-import type { Stanza } from '#xmpp/stanza.ts'
-import type { CertificatePair } from './certificate.ts'
-import type { OnConnection } from './connection.ts'
+import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
+import { Admission } from './admission.ts'
+import type { Tls } from './certificates.ts'
+import { isStranger, type OnConnection } from './connection.ts'
+import { Debtors, pacesOf } from './rate.ts'
+import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
+import { Offers } from './sasl/offer.ts'
 import type { EdgeSession } from './session.ts'
 import { ClientStream } from './stream.ts'
+import { EndedSessions, Kept } from './stream-management.ts'
 import { listenTcp } from './tcp.ts'
 import { listenWebSocket } from './websocket.ts'
+import { Wheel } from './wheel.ts'
 
 /** What a stream needs of the edge it runs on. */
 export interface Edge {
@@ -41,19 +47,34 @@ export interface Edge {
   readonly domains: readonly string[]
   readonly scanLimits: ScanLimits
   readonly scanLimitsBeforeLogin: ScanLimits
+  /** What waits for seconds: streams and sessions. */
+  readonly wheel: Wheel
+  /** With those that have no stream at the moment. */
   readonly sessions: Map<string, EdgeSession>
+  /** Those that a stream may take over, by their id of XEP-0198, and how much of those that have ended was handled. */
+  readonly resumables: Map<string, EdgeSession>
+  readonly ended: EndedSessions
+  /** Those that have no stream, and wait for one. */
+  readonly detached: Set<EdgeSession>
+  /** Those that wait for an acknowledgement or owe one (XEP-0198 §4), looked at once a second. */
+  readonly watched: Set<EdgeSession>
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
   readonly early: Map<string, Delivery[]>
   readonly streams: Set<ClientStream>
   /** Those of them that have not taken what they were sent (edge/stream.ts), looked at once a second. */
   readonly lagging: Set<ClientStream>
+  /** How fast a stream is read, and those that are not read from because they were faster (edge/rate.ts). */
+  readonly paces: ReturnType<typeof pacesOf>
+  readonly debtors: Debtors
   /** Sessions whose streams are gone and whose owners are still to be told. */
   readonly leaving: Set<EdgeSession>
   /** The domain of ours that a stream header's `to` names, prepared; undefined where it is none. */
   domainOf(to: string): string | undefined
+  /** What streams are offered to log in by. */
+  readonly offers: Offers
   saslServer(domain: string, address: string): SaslServer
   /** Never rejects with a StanzaError: tells it. */
-  bind(account: Jid, session: string, resource: string): Promise<Jid | StanzaError>
+  bind(account: Jid, session: string, resource: string, login: BoundLogin): Promise<Jid | StanzaError>
   askAsStranger(iq: Stanza, address: string): Promise<Stanza>
   countFailure(condition: string): void
 }
@@ -64,6 +85,8 @@ const CLOSED_PER_TURN = 500
 const LEAVING_MS_MAX = 5_000
 /** Deliveries to a session that is being bound; what comes on top is lost, as if it had come before the bind. */
 const EARLY_MAX = 1_000
+/** The same in bytes. */
+const EARLY_BYTES_MAX = 1024 * 1024
 
 const SPAN_FIELDS = { role: 'edge' }
 
@@ -81,15 +104,31 @@ export interface Listener {
   close(): Promise<void>
 }
 
+/** What every listener is given. */
+export interface Door {
+  readonly config: Config
+  readonly certificates: TlsSource
+  readonly admission: Admission
+  readonly onConnection: OnConnection
+  readonly log: Log
+}
+
+/** Certificates that may be others later (certificates.ts). */
+export interface TlsSource {
+  readonly tls: Tls
+  onChange(listener: (tls: Tls) => void): void
+}
+
 /** Opens the listeners last, when everything behind them answers. Throws Error that names a port which is taken. */
-export async function startEdge(process: Process, certificate: CertificatePair): Promise<RunningEdge> {
+export async function startEdge(process: Process, certificates: TlsSource): Promise<RunningEdge> {
   const { config } = process
   const { edge, onConnection, close } = openEdge(process)
+  const door: Door = { config, certificates, admission: admissionOf(process, edge), onConnection, log: edge.log }
   const listeners: Listener[] = []
   try {
     for (const host of config.listen) {
-      listeners.push(...(await listenTcp(config, host, certificate, onConnection, edge.log)))
-      listeners.push(...(await listenWebSocket(config, host, certificate, onConnection, edge.log)))
+      listeners.push(...(await listenTcp(door, host)))
+      listeners.push(...(await listenWebSocket(door, host)))
     }
   } catch (error) {
     await Promise.all([close(), ...listeners.map((listener) => listener.close())])
@@ -106,11 +145,20 @@ export async function startEdge(process: Process, certificate: CertificatePair):
   }
 }
 
+export function admissionOf({ config, clock, metrics }: Process, { streams }: Pick<Edge, 'streams'>): Admission {
+  const strangers = (): number => {
+    let count = 0
+    for (const stream of streams) if (isStranger(stream)) count++
+    return count
+  }
+  return new Admission({ config, clock, metrics, strangers })
+}
+
 /** An edge without listeners. */
 export interface OpenEdge {
   readonly edge: Edge
   readonly onConnection: OnConnection
-  /** RFC 6120 §4.9.3.22: streams end with system-shutdown, and their owners hear of it before this resolves. */
+  /** RFC 6120 §4.9.3.20: streams end with system-shutdown, and their owners hear of it before this resolves. */
   close(): Promise<void>
 }
 
@@ -120,10 +168,19 @@ export function openEdge(process: Process): OpenEdge {
   const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
   const sessions = process.metrics.gauge('edge_sessions', 'Sessions bound on this edge.')
   const streams = process.metrics.gauge('edge_streams', 'Open streams on this edge, logged in or not.')
+  process.metrics.watch(
+    'edge_streams_over_rate',
+    'Streams that are not read from because they were too fast.',
+    () => edge.debtors.size,
+  )
+  const detached = process.metrics.gauge('edge_sessions_detached', 'Sessions of this edge that wait to be resumed (XEP-0198).')
   const timer = clock.setInterval(() => {
+    edge.wheel.tick()
     sessions.set(edge.sessions.size)
+    detached.set(edge.detached.size)
     streams.set(edge.streams.size)
     for (const stream of edge.lagging) stream.checkLag()
+    for (const session of edge.watched) session.look()
   }, 1_000)
   let closing = false
 
@@ -142,10 +199,16 @@ export function openEdge(process: Process): OpenEdge {
         stream.fail(new StreamError('system-shutdown'))
         if (++closed % CLOSED_PER_TURN === 0) await turn()
       }
+      for (const session of [...edge.detached]) {
+        session.end()
+        if (++closed % CLOSED_PER_TURN === 0) await turn()
+      }
       const deadline = clock.monotonic() + LEAVING_MS_MAX
       do await turn()
       while (edge.leaving.size > 0 && clock.monotonic() < deadline)
+      if (edge.leaving.size > 0) edge.log.warn('sessions.not_settled', { sessions: edge.leaving.size })
       clock.clearTimeout(timer)
+      edge.debtors.close()
       deliveries.close()
       edge.lanes.close()
     },
@@ -162,6 +225,7 @@ function makeEdge(process: Process): Edge {
   const caller = openCaller(bus, ownership)
   const lanes = openLanes(bus, ownership, `edge${process.id}`, log)
   const { limits } = config
+  const auth = accountsAuth({ caller, table: process.table, ...config.scram })
   const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', [
     'condition',
   ])
@@ -184,14 +248,23 @@ function makeEdge(process: Process): Edge {
     domains: config.domains,
     scanLimits: { ...scan, stanzaBytes: limits.stanzaBytes },
     scanLimitsBeforeLogin: { ...scan, stanzaBytes: limits.stanzaBytesBeforeLogin },
+    wheel: new Wheel(clock),
     sessions: new Map(),
+    resumables: new Map(),
+    ended: new EndedSessions(),
+    detached: new Set(),
+    watched: new Set(),
     early: new Map(),
     streams: new Set(),
     lagging: new Set(),
+    paces: pacesOf(limits),
+    debtors: new Debtors(clock),
     leaving: new Set(),
     domainOf: domainFinder(config.domains),
-    saslServer: saslServers(caller, config.scram.iterations, log),
-    bind: (account, session, resource) => bind({ caller, lanes, log, edge: process.id }, account, session, resource),
+    offers: new Offers(auth.supports),
+    saslServer: saslServers(process, auth, log),
+    bind: (account, session, resource, { about, generation }) =>
+      bind({ caller, lanes, log, edge: process.id, about, generation }, account, session, resource),
     askAsStranger: async (iq, address) =>
       decodeStanza(await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: encodeStanza(iq), address })),
     countFailure: (condition) => failures.labels(condition).inc(),
@@ -211,31 +284,40 @@ function domainFinder(domains: readonly string[]): Edge['domainOf'] {
   }
 }
 
-function saslServers(caller: Caller, iterations: number, log: Log): Edge['saslServer'] {
-  // Of this start: an account that does not exist has the same salt at every try, and another after a restart is no sign either way.
-  const secret = randomBytes(32)
+function saslServers({ config, clock, metrics }: Process, auth: Auth, log: Log): Edge['saslServer'] {
+  const guesses = new Guesses(config.limits, clock)
+  const failures = metrics.counter('logins_failed_total', 'Logins that failed (RFC 6120 §6.5), by mechanism and condition.', [
+    'mechanism',
+    'condition',
+  ])
   return (domain, address) => ({
     domain,
-    async credentials(localpart) {
-      const stored = await caller.ask('router', makeJid(localpart, domain).bare, 'account.credentials', {})
-      return stored === null ? undefined : decodeCredentials(stored)
+    auth,
+    attempt: (account) => guesses.attempt(account, address),
+    onFailure: ({ mechanism, condition, cause }) => {
+      failures.labels(mechanism, condition).inc()
+      log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) })
     },
-    fake: (localpart) => fakeCredentials(secret, `${localpart}@${domain}`, iterations),
-    onFailure: ({ mechanism, condition, cause }) =>
-      log.info('login.failed', { mechanism, condition, address, ...(cause !== undefined && { cause }) }),
   })
 }
 
-interface Binding {
+/** Of a stream that has logged in. */
+interface BoundLogin {
+  readonly about: ConnectionFacts
+  /** Of the credentials it has logged in by (core/auth.ts). */
+  readonly generation: number
+}
+
+interface Binding extends BoundLogin {
   readonly caller: Caller
   readonly lanes: Lanes
   readonly log: Log
   readonly edge: string
 }
 
-async function bind({ caller, lanes, log, edge }: Binding, account: Jid, session: string, resource: string) {
+async function bind({ caller, lanes, log, edge, about, generation }: Binding, account: Jid, session: string, resource: string) {
   try {
-    const full = await caller.ask('router', account.bare, 'session.bind', { edge, session, resource })
+    const full = await caller.ask('router', account.bare, 'session.bind', { edge, session, resource, about, generation })
     log.info('session.bound', { jid: full })
     return parseJid(full)
   } catch (error) {
@@ -256,16 +338,45 @@ function deliver(edge: Edge, delivery: Delivery): void {
   else keep(edge, delivery.session, delivery)
 }
 
+/**
+ * Sessions that keep what they are sent share one copy (edge/stream-management.ts); there is none where no session does. It
+ * is given back only behind the last of them: one that ends because of it does not know who else will have it.
+ */
 function deliverStanza(edge: Edge, delivery: Delivery & { readonly kind: 'stanza' }): void {
   const { sessions, stanza, to } = delivery
+  let kept: Kept | undefined
+  let keeper: EdgeSession | undefined
+  let taken = false
   for (let i = 0; i < sessions.length; i++) {
     const session = edge.sessions.get(sessions[i]!)
-    if (session !== undefined) session.deliver(stanza, to)
-    else keep(edge, sessions[i]!, delivery)
+    if (session === undefined) keep(edge, sessions[i]!, delivery)
+    else if (session.keeps) {
+      if (kept === undefined) {
+        kept = new Kept(stanza, to, edge.clock.now())
+        kept.holders++
+      }
+      session.keep(kept)
+      keeper = session
+    } else {
+      session.deliver(stanza, to)
+      taken = true
+    }
   }
+  if (kept === undefined) return
+  if (taken) kept.taken = true
+  kept.holders--
+  keeper!.giveBack(kept) // where none of them keeps it
 }
 
 function keep(edge: Edge, session: string, delivery: Delivery): void {
   const early = edge.early.get(session)
-  if (early !== undefined && early.length < EARLY_MAX) early.push(delivery)
+  if (early === undefined || early.length >= EARLY_MAX) return
+  let bytes = weightOf(delivery)
+  for (const waiting of early) bytes += weightOf(waiting)
+  if (bytes > EARLY_BYTES_MAX) return
+  early.push(delivery.kind === 'stanza' ? { ...delivery, stanza: copyOf(delivery.stanza, delivery.stanza.trace) } : delivery)
+}
+
+function weightOf(delivery: Delivery): number {
+  return delivery.kind === 'stanza' ? bytesOf(delivery.stanza) : 0
 }

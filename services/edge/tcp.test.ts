@@ -1,138 +1,13 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import net from 'node:net'
-import { networkInterfaces, tmpdir } from 'node:os'
-import { join } from 'node:path'
 import tls from 'node:tls'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
-import { type CertificatePair, ensureCertificate } from './certificate.ts'
-import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
-import {
-  bind,
-  eventually,
-  header,
-  makeAccount,
-  type ProcessOptions,
-  plainAuth,
-  settled,
-  startRoles,
-  testProcess,
-} from './edge.fixture.ts'
-import { type Edge, openEdge, startEdge } from './main.ts'
-import { listenTcp } from './tcp.ts'
-
-const STARTTLS = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
-const folder = mkdtempSync(join(tmpdir(), 'rookery-tcp-'))
-let certificate: CertificatePair
-const stops: (() => Promise<void> | void)[] = []
-beforeAll(async () => {
-  certificate = await ensureCertificate({ dir: folder, domains: ['example.org'] })
-})
-afterEach(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop()
-})
-afterAll(() => rmSync(folder, { recursive: true }))
-
-/** A client that keeps all it reads. */
-class Client {
-  readonly socket: net.Socket
-  text = ''
-  ended = false
-  closed = false
-  chunks = 0
-  error: NodeJS.ErrnoException | undefined
-
-  constructor(socket: net.Socket) {
-    this.socket = socket
-    socket.on('data', (bytes) => {
-      this.chunks++
-      this.text += bytes.toString()
-    })
-    socket.on('end', () => (this.ended = true))
-    socket.on('close', () => (this.closed = true))
-    socket.on('error', (error) => (this.error = error))
-    stops.push(() => void socket.destroy())
-  }
-
-  send(xml: string): this {
-    this.socket.write(xml)
-    return this
-  }
-
-  /** Resolves to everything read so far, once it contains `wanted`, and forgets it. */
-  async until(wanted: string | RegExp): Promise<string> {
-    await eventually(
-      () => (typeof wanted === 'string' ? this.text.includes(wanted) : wanted.test(this.text)),
-      `${wanted} in ${this.text}`,
-    )
-    const { text } = this
-    this.text = ''
-    return text
-  }
-
-  async logIn(local: string, resource: string): Promise<void> {
-    this.send(header())
-    await this.until('</stream:features>')
-    this.send(plainAuth(local))
-    await this.until('<success')
-    this.send(header() + bind(resource))
-    await this.until('</iq>')
-  }
-
-  /** RFC 6120 §5.4.2. */
-  async startTls(): Promise<Client> {
-    this.send(header())
-    await this.until('</stream:features>')
-    this.send(STARTTLS)
-    await this.until('<proceed')
-    this.socket.removeAllListeners('data')
-    return new Client(tls.connect({ socket: this.socket, servername: 'example.org', ca: certificate.cert }))
-  }
-}
-
-interface Server {
-  readonly edge: Edge
-  readonly process: ReturnType<typeof testProcess>
-  readonly port: number
-  readonly tlsPort: number
-  readonly connections: readonly Connection[]
-  connect(options?: net.TcpNetConnectOpts): Client
-  connectTls(options?: tls.ConnectionOptions): Client
-}
-
-/** An edge that listens on TCP, on ports the kernel chooses. */
-async function start({ config = {}, host = '127.0.0.1' }: ProcessOptions & { host?: string } = {}): Promise<Server> {
-  const process = testProcess({ config: { c2s: { tlsPort: 0, allowPlainOnLoopback: true }, ...config } })
-  stops.push(await startRoles(process))
-  const { edge, onConnection, close } = openEdge(process)
-  const connections: Connection[] = []
-  const keep = (connection: Connection): ConnectionEvents => {
-    connections.push(connection)
-    return onConnection(connection)
-  }
-  const listeners = await listenTcp(process.config, host, certificate, keep, edge.log)
-  stops.push(async () => {
-    const closing = listeners.map((listener) => listener.close())
-    await close()
-    await Promise.all(closing)
-    expect([edge.streams.size, edge.sessions.size, edge.early.size, edge.leaving.size]).toEqual([0, 0, 0, 0])
-  })
-  const [port, tlsPort] = ['c2s', 'c2s (TLS)'].map((name) => listeners.find((listener) => listener.name === name)?.port ?? 0) as [
-    number,
-    number,
-  ]
-  return {
-    edge,
-    process,
-    port,
-    tlsPort,
-    connections,
-    connect: (options) => new Client(net.connect({ host, port, ...options })),
-    connectTls: (options) =>
-      new Client(tls.connect({ host, port: tlsPort, servername: 'example.org', ca: certificate.cert, ...options })),
-  }
-}
+import { UNSENT_FACTOR } from './connection.ts'
+import { hasIpv6, TestTls } from './door.fixture.ts'
+import { bind, eventually, header, makeAccount, plainAuth, settled, startRoles, testProcess } from './edge.fixture.ts'
+import { startEdge } from './main.ts'
+import { Client, certificate, STARTTLS, start, stops } from './tcp.fixture.ts'
 
 describe('RFC 6120 §5 STARTTLS', () => {
   test('a client proceeds to TLS, and logs in inside of it', async () => {
@@ -329,6 +204,29 @@ describe('one write a turn', () => {
   })
 })
 
+describe('a client that drips', () => {
+  const TLS_HELLO = Buffer.concat([Buffer.from('16030100ff010000fb0303', 'hex'), Buffer.alloc(244, 1)])
+  const PROXY_HEADER = Buffer.concat([Buffer.from('0d0a0d0a000d0a515549540a2111ffff', 'hex').fill(4, 14), Buffer.alloc(1024)])
+
+  test.each([
+    ['in the stream header', 'port', header().padEnd(4000, ' '), false],
+    ['whitespace between elements', 'port', ' '.repeat(4000), false],
+    ['in the TLS handshake', 'tlsPort', TLS_HELLO, false],
+    ['in the header of a proxy', 'port', PROXY_HEADER, true],
+    ['in the header of a proxy, before TLS', 'tlsPort', PROXY_HEADER, true],
+  ] as const)('%s has no more time than any other', async (where, port, bytes, proxyProtocol) => {
+    const server = await start({ config: { c2s: { tlsPort: 0, proxyProtocol }, limits: { loginTimeoutMs: 1000 } } })
+    const client = server.connect({ port: server[port] })
+    if (where === 'whitespace between elements') await client.send(header()).until('</stream:features>')
+    let sent = 0
+    const drip = setInterval(() => client.socket.write(Buffer.of(Buffer.from(bytes)[sent++]!)), 20)
+    stops.push(() => clearInterval(drip))
+    await eventually(() => client.closed, 'its time to be over')
+    expect(sent).toBeGreaterThan(10) // it never stood still
+    await eventually(() => server.edge.streams.size === 0, 'the stream to be forgotten')
+  })
+})
+
 describe('the end of a connection', () => {
   test('what is queued is sent before it closes', async () => {
     const server = await start()
@@ -394,7 +292,7 @@ describe('the end of a connection', () => {
     const process = testProcess({ config: { c2s: { tlsPort: 0, allowPlainOnLoopback: true } } })
     stops.push(await startRoles(process))
     await makeAccount(process, 'romeo@example.org')
-    const edge = await startEdge(process, certificate)
+    const edge = await startEdge(process, new TestTls([certificate]))
     const port = (name: string) => edge.listeners.find((listener) => listener.name === name)!.port
     const bound = new Client(net.connect({ host: '127.0.0.1', port: port('c2s') }))
     await bound.logIn('romeo', 'garden')
@@ -419,21 +317,39 @@ describe('listening', () => {
     stops.push(() => void taken.close())
     const { port } = taken.address() as net.AddressInfo
     const process = testProcess({ config: { c2s: c2s(port) } })
-    await expect(startEdge(process, certificate)).rejects.toThrow(new RegExp(`port ${port} on 127.0.0.1 is taken .* set ${key} `))
+    await expect(startEdge(process, new TestTls([certificate]))).rejects.toThrow(
+      new RegExp(`port ${port} on 127.0.0.1 is taken .* set ${key} `),
+    )
   })
 
   test('`off` opens nothing', async () => {
     const process = testProcess({ config: { c2s: { port: 'off', tlsPort: 'off' } } })
-    const edge = await startEdge(process, certificate)
+    const edge = await startEdge(process, new TestTls([certificate]))
     expect(edge.listeners).toEqual([])
     await edge.stop()
   })
 
-  const hasIpv6 = Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === '::1'))
   test.skipIf(!hasIpv6)('on ::1 a client is on loopback', async () => {
     const server = await start({ host: '::1' })
     const client = server.connect().send(header())
     expect(await client.until('</stream:features>')).toContain('<mechanism>PLAIN')
     expect([server.connections[0]!.address, server.connections[0]!.loopback]).toEqual(['::1', true])
+    await server.connectTls().send(header()).until('</stream:features>')
+    expect(server.connections[1]!.address).toBe('::1')
+  })
+
+  test.skipIf(!hasIpv6)('on :: clients of both families come, each with the address it has', async () => {
+    const server = await start({ host: '::' })
+    for (const [n, host, address] of [
+      [0, '::1', '::1'],
+      [1, '127.0.0.1', '127.0.0.1'],
+    ] as const) {
+      const client = server.connect({ host, port: server.port }).send(header())
+      expect(await client.until('</stream:features>')).toContain('<mechanism>PLAIN')
+      expect(server.connections[n]).toMatchObject({ address, loopback: true })
+    }
+    const secure = server.connectTls({ host: '127.0.0.1', port: server.tlsPort }).send(header())
+    await secure.until('</stream:features>')
+    expect(server.connections[2]).toMatchObject({ address: '127.0.0.1', loopback: true })
   })
 })

@@ -1,13 +1,18 @@
 // TCP: with STARTTLS on one port (RFC 6120 §5), TLS from the first byte on the other (XEP-0368).
+//
+// A connection is one object besides Node's own: the sockets find it by a property, so that no connection has functions of its
+// own. Where a proxy speaks first (`c2s.proxyProtocol`), nothing of the stream is read before its header is.
 import net from 'node:net'
 import tls from 'node:tls'
-import type { Config } from '#core/config.ts'
 import { listenError } from '#core/listen-error.ts'
-import type { Log } from '#core/log.ts'
-import { type CertificatePair, chooseAlpn, tlsContextOptions } from './certificate.ts'
-import { type Connection, type ConnectionEvents, isLoopback, type OnConnection } from './connection.ts'
+import { isLoopback, plainAddress } from '#core/network.ts'
+import { chooseAlpn } from './certificate.ts'
+import type { Tls } from './certificates.ts'
+import type { ChannelBindingType, Connection, ConnectionEvents } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
-import type { Listener } from './main.ts'
+import type { Door, Listener } from './main.ts'
+import { ProxyHeaderReader } from './proxy-protocol.ts'
+import { bindingsOf, exporterOf, finishedOf, hostOf, NO_BINDINGS, verifiedCertificate } from './tls-facts.ts'
 
 /** A peer that does not close its side of a closed stream is cut off after this. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -16,45 +21,30 @@ const KEEPALIVE_MS = 60_000
 const BACKLOG = 4096
 
 /** Listens on the plain and the TLS port of `config.c2s`, as far as they are on. */
-export async function listenTcp(
-  config: Config,
-  host: string,
-  certificate: CertificatePair,
-  onConnection: OnConnection,
-  log: Log,
-): Promise<Listener[]> {
-  const { port, tlsPort } = config.c2s
-  const context = tls.createSecureContext(tlsContextOptions(certificate))
-  const serve = (accept: (socket: net.Socket) => TcpConnection) =>
-    net.createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
-      const connection = accept(socket)
-      connection.events = onConnection(connection)
-    })
+export async function listenTcp(door: Door, host: string): Promise<Listener[]> {
+  const { port, tlsPort } = door.config.c2s
   const listeners: Listener[] = []
   try {
-    if (port !== 'off')
-      listeners.push(
-        await open(
-          serve((socket) => new TcpConnection(socket, context, false, log)),
-          'c2s',
-          host,
-          port,
-        ),
-      )
-    if (tlsPort !== 'off')
-      listeners.push(
-        await open(
-          serve((socket) => new TcpConnection(socket, context, true, log)),
-          'c2s (TLS)',
-          host,
-          tlsPort,
-        ),
-      )
+    if (port !== 'off') listeners.push(await open(serve(door, false), 'c2s', host, port))
+    if (tlsPort !== 'off') listeners.push(await open(serve(door, true), 'c2s (TLS)', host, tlsPort))
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()))
     throw error
   }
   return listeners
+}
+
+/** The system hands over one connection in a turn, so that a flood of them leaves the others their turns. */
+function serve(door: Door, direct: boolean): net.Server {
+  const { admission, config, onConnection } = door
+  const proxied = config.c2s.proxyProtocol
+  return net.createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) => {
+    const address = plainAddress(socket.remoteAddress ?? '')
+    const taken = address !== '' && admission.admits() && (proxied ? admission.believes(address) : admission.enter(address))
+    if (!taken) return void socket.resetAndDestroy()
+    const connection = new TcpConnection(socket, address, door, direct)
+    connection.events = onConnection(connection)
+  })
 }
 
 function open(server: net.Server, name: Listener['name'], host: string, port: number): Promise<Listener> {
@@ -67,51 +57,94 @@ function open(server: net.Server, name: Listener['name'], host: string, port: nu
   })
 }
 
+/** The connection of a socket, and of the TLS inside of it. */
+const OWNER = Symbol('connection')
+type Socket = net.Socket & { [OWNER]: TcpConnection }
+
 class TcpConnection implements Connection, Flushable {
   readonly framing = 'stream'
-  readonly address: string
-  readonly loopback: boolean
+  address: string
+  loopback: boolean
   encrypted = false
+  clientCertificate: Connection['clientCertificate']
   events!: ConnectionEvents
+  readonly #door: Door
+  readonly #direct: boolean
   #socket: net.Socket
-  readonly #context: tls.SecureContext
-  readonly #log: Log
   #pieces: (string | Uint8Array)[] = []
   #gatheredBytes = 0
   #gone = false
-  #shakingHands = false
+  /** While there is no way to say anything: a header of the proxy is awaited, or hands are shaken. */
+  #mute: boolean
+  /** Counted by its address. */
+  #entered: boolean
+  #header: ProxyHeaderReader | undefined
+  /** What our handshake was made with. */
+  #tls: Tls | undefined
   #lingering: NodeJS.Timeout | undefined
-  readonly #onData = (bytes: Uint8Array): void => this.events.data(bytes)
-  readonly #onError = (error: Error): void => {
-    this.#log.debug('connection.failed', { address: this.address, error: error.message })
-    this.destroy()
-  }
-  readonly #onEnd = (): void => {
-    this.#leave()
-    this.#linger()
-  }
-  readonly #onClose = (): void => {
-    clearTimeout(this.#lingering)
-    this.#pieces = []
-    this.#leave()
-  }
 
-  /** `direct`: TLS from the first byte (XEP-0368). The login timeout of the stream is the handshake's, too. */
-  constructor(socket: net.Socket, context: tls.SecureContext, direct: boolean, log: Log) {
+  /** `direct`: TLS from the first byte (XEP-0368). The login timeout of the stream is the header's and the handshake's, too. */
+  constructor(socket: net.Socket, address: string, door: Door, direct: boolean) {
     this.#socket = socket
-    this.#context = context
-    this.#log = log
-    this.address = socket.remoteAddress ?? ''
-    this.loopback = isLoopback(this.address)
-    socket.on('close', this.#onClose)
-    socket.on('error', this.#onError)
-    if (direct) this.#secure(({ protocols }) => chooseAlpn(protocols))
+    this.#door = door
+    this.#direct = direct
+    this.address = address
+    this.loopback = isLoopback(address)
+    const proxied = door.config.c2s.proxyProtocol
+    this.#mute = proxied
+    this.#entered = !proxied
+    this.#header = proxied ? new ProxyHeaderReader() : undefined
+    this.#own(socket)
+    if (direct && !proxied) this.#secure()
     else this.#read(socket)
   }
 
+  #own(socket: net.Socket): void {
+    ;(socket as Socket)[OWNER] = this
+    socket.on('close', onClose)
+    socket.on('error', onError)
+  }
+
   #read(socket: net.Socket): void {
-    socket.on('data', this.#onData)
-    socket.on('end', this.#onEnd)
+    socket.on('data', onData)
+    socket.on('end', onEnd)
+  }
+
+  #stopReading(): void {
+    this.#socket.removeListener('data', onData)
+    this.#socket.removeListener('end', onEnd)
+  }
+
+  // --- what the socket tells
+
+  received(bytes: Uint8Array): void {
+    if (this.#header === undefined) this.events.data(bytes)
+    else this.#takeHeader(this.#header, bytes)
+  }
+
+  failed(message: string): void {
+    this.#door.log.debug('connection.failed', { address: this.address, error: message })
+    this.destroy()
+  }
+
+  /** What was written is sent; a peer that does not take it, or does not close, is cut off. */
+  halfClosed(): void {
+    this.#leave()
+    this.#linger()
+  }
+
+  closed(): void {
+    clearTimeout(this.#lingering)
+    this.#pieces = []
+    if (this.#entered) this.#door.admission.leave(this.address)
+    this.#entered = false
+    this.#leave()
+  }
+
+  /** TLS is up. */
+  secured(socket: tls.TLSSocket): void {
+    this.#mute = false
+    if (this.#tls!.asksForCertificate) this.clientCertificate = verifiedCertificate(socket)
   }
 
   #leave(): void {
@@ -120,26 +153,91 @@ class TcpConnection implements Connection, Flushable {
     this.events.closed()
   }
 
-  /** What was written is sent; a peer that does not take it, or does not close, is cut off. */
   #linger(): void {
-    if (this.#shakingHands) return this.destroy() // there is no way to say anything
+    if (this.#mute) return this.destroy()
     this.#socket.end()
     this.#lingering ??= setTimeout(() => this.destroy(), CLOSE_TIMEOUT_MS)
     this.#socket.resume() // what still comes is read and dropped, so that the close is seen
   }
 
-  #secure(ALPNCallback?: tls.TLSSocketOptions['ALPNCallback']): void {
-    this.encrypted = true
-    this.#shakingHands = true
-    const options = { isServer: true, secureContext: this.#context, ...(ALPNCallback && { ALPNCallback }) }
-    const secure = new tls.TLSSocket(this.#socket, options)
-    this.#socket = secure
-    secure.once('secure', () => {
-      this.#shakingHands = false
+  // --- the header of a proxy
+
+  #takeHeader(reader: ProxyHeaderReader, bytes: Uint8Array): void {
+    const { admission, log } = this.#door
+    let rest: Buffer | undefined
+    try {
+      rest = reader.push(bytes)
+    } catch (error) {
+      admission.refuse('proxy_header')
+      log.debug('connection.refused', { address: this.address, error: (error as Error).message })
+      return this.destroy()
+    }
+    if (rest === undefined) return
+    const { address, local, tls } = reader.header!
+    const trusted = admission.trusts(this.address)
+    // A proxy on this machine forwards others; whose word is not to be trusted cannot make a client a local one, either.
+    this.loopback = local ? this.loopback : trusted && address !== undefined && isLoopback(address)
+    this.encrypted = tls && trusted && !this.#direct
+    if (address !== undefined) this.address = address
+    this.#header = undefined
+    this.#entered = admission.enter(this.address)
+    if (!this.#entered) return this.destroy()
+    if (!this.#direct) {
+      this.#mute = false
+      if (rest.length > 0) this.events.data(rest)
+      return
+    }
+    this.#stopReading()
+    this.#socket.pause() // else what is put back would be read, and dropped, before TLS looks for it
+    if (rest.length > 0) this.#socket.unshift(rest)
+    this.#secure()
+  }
+
+  // --- TLS
+
+  #secure(): void {
+    const tlsNow = this.#door.certificates.tls
+    const secure = new tls.TLSSocket(this.#socket, {
+      isServer: true,
+      secureContext: tlsNow.context,
+      ...(tlsNow.chooseByName && { SNICallback: tlsNow.chooseByName }),
+      ...(tlsNow.asksForCertificate && { requestCert: true, rejectUnauthorized: false }),
+      ...(this.#direct && { ALPNCallback: chooseAlpn }),
     })
-    secure.on('close', this.#onClose)
-    secure.on('error', this.#onError)
+    this.encrypted = true
+    this.#mute = true
+    this.#tls = tlsNow
+    this.#socket = secure
+    secure.on('secure', onSecure)
+    this.#own(secure)
     this.#read(secure)
+  }
+
+  startTls(): void {
+    this.flush()
+    this.#stopReading()
+    this.#secure()
+  }
+
+  get channelBindings(): readonly ChannelBindingType[] {
+    const secure = this.#secureSocket
+    return secure === undefined ? NO_BINDINGS : bindingsOf(secure, this.#endPointHash(secure))
+  }
+
+  channelBinding(type: ChannelBindingType): Uint8Array | undefined {
+    const secure = this.#secureSocket
+    if (secure === undefined) return undefined
+    if (type === 'tls-unique') return finishedOf(secure)
+    return type === 'tls-exporter' ? exporterOf(secure) : this.#endPointHash(secure)
+  }
+
+  /** While TLS of ours is up. */
+  get #secureSocket(): tls.TLSSocket | undefined {
+    return this.#tls === undefined || this.#mute || this.#gone ? undefined : (this.#socket as tls.TLSSocket)
+  }
+
+  #endPointHash(secure: tls.TLSSocket): Uint8Array | undefined {
+    return this.#tls!.pairFor(hostOf(secure)).endPointHash
   }
 
   get canStartTls(): boolean {
@@ -167,19 +265,13 @@ class TcpConnection implements Connection, Flushable {
     const pieces = this.#pieces
     this.#pieces = []
     this.#gatheredBytes = 0
+    if (this.#header !== undefined) return
     if (this.#socket.writable) this.#socket.write(pieces.length === 1 && typeof pieces[0] === 'string' ? pieces[0] : join(pieces))
   }
 
   broke(error: unknown): void {
-    this.#log.error('connection.broke', { address: this.address, error })
+    this.#door.log.error('connection.broke', { address: this.address, error })
     this.destroy()
-  }
-
-  startTls(): void {
-    this.flush()
-    this.#socket.removeListener('data', this.#onData)
-    this.#socket.removeListener('end', this.#onEnd)
-    this.#secure()
   }
 
   pause(): void {
@@ -199,4 +291,24 @@ class TcpConnection implements Connection, Flushable {
   destroy(): void {
     this.#socket.destroy()
   }
+}
+
+function onData(this: net.Socket, bytes: Uint8Array): void {
+  ;(this as Socket)[OWNER].received(bytes)
+}
+
+function onEnd(this: net.Socket): void {
+  ;(this as Socket)[OWNER].halfClosed()
+}
+
+function onClose(this: net.Socket): void {
+  ;(this as Socket)[OWNER].closed()
+}
+
+function onError(this: net.Socket, error: Error): void {
+  ;(this as Socket)[OWNER].failed(error.message)
+}
+
+function onSecure(this: tls.TLSSocket): void {
+  ;(this as unknown as Socket)[OWNER].secured(this)
 }

@@ -1,27 +1,32 @@
 // What both WebSocket drivers do alike: the rules they check by, and a connection that gathers frames.
-import type { Log } from '#core/log.ts'
-import type { CertificatePair } from './certificate.ts'
-import type { Connection, ConnectionEvents, OnConnection } from './connection.ts'
+import type { Connection, ConnectionEvents } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
+import type { Door } from './main.ts'
 
 /** What both drivers are given. */
 export interface WebSocketOptions {
+  readonly door: Door
   readonly host: string
   readonly port: number
   readonly path: string
-  readonly tls: CertificatePair | undefined
+  /** With the certificates of the door. */
+  readonly tls: boolean
   /** Who is at the other end, from the address of the connection and the headers of its request. */
   clientOf(peer: string, header: (name: string) => string): WebSocketClient
+  /** From connecting to a whole request, TLS included. */
+  readonly handshakeMs: number
   readonly frameBytesMax: number
+  readonly frameBytesMaxBeforeLogin: number
   /** Unsent bytes of one connection before its stream ends: the driver's own buffer must hold as much. */
   readonly unsentBytesMax: number
-  readonly onConnection: OnConnection
 }
 
 export interface WebSocketClient {
   readonly address: string
   readonly loopback: boolean
   readonly encrypted: boolean
+  /** Nothing is known of a proxy in between, so TLS of ours is TLS with the client. */
+  readonly direct: boolean
 }
 
 /** RFC 7395 §3.1. */
@@ -30,7 +35,10 @@ export const SUBPROTOCOL = 'xmpp'
 export const PING_INTERVAL_S = 30
 export const IDLE_TIMEOUT_S = 120
 /** RFC 6455 §7.4.1. */
-export const CLOSE = { normal: 1000, unsupportedData: 1003 } as const
+export const CLOSE = { normal: 1000, unsupportedData: 1003, policy: 1008 } as const
+/** Pings and pongs a client may send in this time: they never reach its stream, and each ping is answered. */
+const CONTROL_FRAMES_MAX = 100
+const CONTROL_WINDOW_MS = 10_000
 /** RFC 7395 §3.3: text, and nothing else. */
 export const TEXT_ONLY = 'XMPP is text (RFC 7395)'
 /** A client that does not answer a close is cut off after this. */
@@ -41,6 +49,7 @@ export const REFUSED = {
   path: ['404 Not Found', 'there is nothing here\n'],
   upgrade: ['426 Upgrade Required', 'this port speaks XMPP over WebSocket (RFC 7395)\n'],
   subprotocol: ['400 Bad Request', 'the subprotocol xmpp is spoken here (RFC 7395)\n'],
+  full: ['503 Service Unavailable', 'too many connections\n'],
 } as const
 
 /** RFC 6455 §4.1: the client's list of subprotocols. */
@@ -48,7 +57,7 @@ export function offersXmpp(protocols: string): boolean {
   return protocols.split(',').some((protocol) => protocol.trim() === SUBPROTOCOL)
 }
 
-/** A connection but for its socket. */
+/** A connection but for its socket. Its client has been let in (`admission.enter`). */
 export abstract class FrameConnection implements Connection, Flushable {
   readonly framing = 'frame'
   readonly address: string
@@ -56,13 +65,15 @@ export abstract class FrameConnection implements Connection, Flushable {
   readonly encrypted: boolean
   readonly canStartTls = false
   events!: ConnectionEvents
-  protected readonly log: Log
+  protected readonly door: Door
   #frames: (string | Buffer)[] = []
   #gatheredBytes = 0
   #gone = false
+  #controlFrames = 0
+  #controlSinceMs = 0
 
-  constructor(client: WebSocketClient, log: Log) {
-    this.log = log
+  constructor(client: WebSocketClient, door: Door) {
+    this.door = door
     this.address = client.address
     this.loopback = client.loopback
     this.encrypted = client.encrypted
@@ -86,7 +97,18 @@ export abstract class FrameConnection implements Connection, Flushable {
     if (this.#gone) return
     this.#gone = true
     this.#frames = []
+    this.door.admission.leave(this.address)
     this.events.closed()
+  }
+
+  /** A ping or a pong has come. */
+  controlled(): void {
+    const nowMs = performance.now()
+    if (nowMs - this.#controlSinceMs > CONTROL_WINDOW_MS) {
+      this.#controlSinceMs = nowMs
+      this.#controlFrames = 0
+    }
+    if (++this.#controlFrames > CONTROL_FRAMES_MAX && !this.#gone) this.close(CLOSE.policy, 'too many pings')
   }
 
   refuseBinary(): void {
@@ -111,7 +133,7 @@ export abstract class FrameConnection implements Connection, Flushable {
   }
 
   broke(error: unknown): void {
-    this.log.error('connection.broke', { address: this.address, error })
+    this.door.log.error('connection.broke', { address: this.address, error })
     this.destroy()
   }
 

@@ -1,17 +1,11 @@
 // RFC 7395 on whichever driver loads here. With EXPECT_UWS set that must be uWebSockets.js: see
 // test/containers/websocket-debian13.test.ts, which runs this file where its binary loads.
-import { mkdtempSync, rmSync } from 'node:fs'
-import http from 'node:http'
 import net from 'node:net'
-import { networkInterfaces, tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
-import { type ClientOptions, WebSocket } from 'ws'
-import { silentLog } from '#core/log.ts'
+import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
-import { ensureCertificate } from './certificate.ts'
-import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
+import { UNSENT_FACTOR } from './connection.ts'
+import { hasIpv6, TestTls, testDoor } from './door.fixture.ts'
 import {
   bind,
   boundSessions,
@@ -24,161 +18,11 @@ import {
   startRoles,
   testProcess,
 } from './edge.fixture.ts'
-import { type Edge, openEdge } from './main.ts'
-import { listenTcp } from './tcp.ts'
+import { openEdge } from './main.ts'
+import { CLOSE, Client, certificate, driver, get, PATH, type Server, start, stops, UPGRADE } from './websocket.fixture.ts'
 import { listenWebSocket } from './websocket.ts'
 
-const PATH = '/xmpp-websocket'
-const CLOSE = "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"
-const folder = mkdtempSync(join(tmpdir(), 'rookery-websocket-'))
-const certificate = await ensureCertificate({ dir: folder, domains: ['example.org'] })
-/** `servername` is handed on to node:tls, which its types do not say. */
-const TRUSTING = { ca: certificate.cert, servername: 'example.org' } as ClientOptions
-const driver = await driverHere()
-const stops: (() => Promise<void> | void)[] = []
-afterEach(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop()
-})
-afterAll(() => rmSync(folder, { recursive: true }))
-
-async function driverHere(): Promise<string> {
-  const { config } = testProcess({ config: { websocket: { port: 0 } } })
-  const [listener] = await listenWebSocket(config, '127.0.0.1', certificate, () => ({ data() {}, closed() {} }), silentLog)
-  await listener!.close()
-  return listener!.driver!
-}
-
-class Client {
-  readonly socket: WebSocket
-  readonly frames: string[] = []
-  pings = 0
-  open = false
-  closed: number | undefined
-  error: string | undefined
-
-  constructor(url: string, protocols: string[] = ['xmpp'], options: ClientOptions = {}) {
-    this.socket = new WebSocket(url, protocols, { ...TRUSTING, ...options })
-    this.socket.on('open', () => (this.open = true))
-    this.socket.on('message', (data, isBinary) => this.frames.push(isBinary ? '(binary)' : String(data)))
-    this.socket.on('close', (code) => (this.closed = code))
-    this.socket.on('error', (error) => (this.error = error.message))
-    stops.push(() => this.socket.terminate())
-  }
-
-  async opened(): Promise<this> {
-    await eventually(() => this.open || this.error !== undefined, 'the handshake')
-    if (this.error !== undefined) throw new Error(this.error)
-    return this
-  }
-
-  send(frame: string | Buffer): this {
-    this.socket.send(frame)
-    return this
-  }
-
-  /** Takes the frames up to the one that contains `wanted`, which it resolves to. */
-  async until(wanted: string | RegExp): Promise<string> {
-    const fits = (frame: string): boolean => (typeof wanted === 'string' ? frame.includes(wanted) : wanted.test(frame))
-    await eventually(() => this.frames.some(fits), `${wanted} in ${this.frames.join('\n')}`)
-    return this.frames.splice(0, this.frames.findIndex(fits) + 1).at(-1)!
-  }
-
-  async gone(): Promise<number> {
-    await eventually(() => this.closed !== undefined, 'the WebSocket to close')
-    return this.closed!
-  }
-
-  async logIn(local: string, resource: string): Promise<this> {
-    this.send(frameHeader())
-    await this.until('features')
-    this.send(plainAuth(local))
-    await this.until('<success')
-    this.send(frameHeader())
-    await this.until('features')
-    this.send(bind(resource))
-    await this.until('<jid>')
-    return this
-  }
-}
-
-interface Server {
-  readonly edge: Edge
-  readonly process: ReturnType<typeof testProcess>
-  readonly port: number
-  readonly url: string
-  readonly tcpPort: number
-  readonly connections: readonly Connection[]
-  connect(options?: ClientOptions): Promise<Client>
-  logIn(local: string, resource: string): Promise<Client>
-}
-
-async function start({
-  config = {},
-  host = '127.0.0.1',
-}: {
-  config?: Record<string, unknown>
-  host?: string
-} = {}): Promise<Server> {
-  const process = testProcess({ config: { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 }, ...config } })
-  stops.push(await startRoles(process))
-  const { edge, onConnection, close } = openEdge(process)
-  const connections: Connection[] = []
-  const keep = (connection: Connection): ConnectionEvents => {
-    connections.push(connection)
-    return onConnection(connection)
-  }
-  const listeners = [
-    ...(await listenWebSocket(process.config, host, certificate, keep, edge.log)),
-    ...(await listenTcp(process.config, host, certificate, onConnection, edge.log)),
-  ]
-  stops.push(async () => {
-    const closing = listeners.map((listener) => listener.close())
-    await close()
-    await Promise.all(closing)
-    expect([edge.streams.size, edge.sessions.size, edge.early.size, edge.leaving.size]).toEqual([0, 0, 0, 0])
-    expect(process.log.lines.filter(({ level }) => level === 'error')).toEqual([])
-  })
-  const [port, tcpPort] = listeners.map((listener) => listener.port) as [number, number]
-  const scheme = process.config.websocket.tls ? 'wss' : 'ws'
-  const url = `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}${process.config.websocket.path}`
-  const connect = (options?: ClientOptions) => new Client(url, ['xmpp'], options).opened()
-  return {
-    edge,
-    process,
-    port,
-    url,
-    tcpPort,
-    connections,
-    connect,
-    async logIn(local, resource) {
-      await makeAccount(process, `${local}@example.org`).catch(() => {})
-      return (await connect()).logIn(local, resource)
-    },
-  }
-}
-
-function get(
-  port: number,
-  path: string,
-  headers: Record<string, string> = {},
-): Promise<{ status: number; headers: http.IncomingHttpHeaders; text: string }> {
-  return new Promise((resolve, reject) => {
-    http
-      .get({ host: '127.0.0.1', port, path, headers, agent: false }, (response) => {
-        let text = ''
-        response.on('data', (bytes) => (text += bytes))
-        response.on('end', () => resolve({ status: response.statusCode!, headers: response.headers, text }))
-      })
-      .on('error', reject)
-  })
-}
-
-const UPGRADE = {
-  connection: 'Upgrade',
-  upgrade: 'websocket',
-  'sec-websocket-version': '13',
-  'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
-}
+const certificates = new TestTls([certificate])
 
 test.runIf(process.env.EXPECT_UWS)('the driver is uWebSockets.js', () => {
   expect(driver).toBe('uWebSockets.js')
@@ -444,7 +288,9 @@ describe(`${driver}: back-pressure`, () => {
   })
 
   test('a client that floods a paused connection costs a bounded room', async () => {
-    const { logIn, connections, edge } = await start()
+    const { logIn, connections, edge } = await start({
+      config: { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 }, limits: { bytesPerSecond: 0 } },
+    })
     const romeo = await logIn('romeo', 'garden')
     connections[0]!.pause()
     const frame = `<message xmlns='jabber:client' to='romeo@example.org/garden'><body>${'x'.repeat(100_000)}</body></message>`
@@ -520,6 +366,27 @@ describe(`${driver}: who is at the other end`, () => {
     },
   )
 
+  test.for([
+    ['198.51.100.9, 203.0.113.9:4711', '203.0.113.9', 'a port beside it'],
+    ['198.51.100.9, [2001:db8::1]:4711', '2001:db8::1', 'brackets and a port'],
+    ['198.51.100.9, [2001:db8::1]', '2001:db8::1', 'brackets'],
+    ['198.51.100.9, unknown', '127.0.0.1', 'nobody: then what stands before is nobody’s word'],
+    ['127.0.0.1, unknown, 10.1.2.3', '127.0.0.1', 'nobody, told by a proxy to a proxy'],
+  ])('%s: the client is %s, with %s', async ([forwarded, address]) => {
+    const config = { websocket: { port: 0 }, c2s: { allowPlainOnLoopback: true }, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] }
+    const server = await start({ config })
+    expect(await features(server, { 'x-forwarded-for': forwarded! })).not.toContain('mechanism')
+    expect(server.connections[0]).toMatchObject({ address, loopback: false })
+  })
+
+  test('a client that sends the header himself does not speak for the proxy that adds a line of its own', async () => {
+    const config = { websocket: { port: 0 }, c2s: { allowPlainOnLoopback: true }, trustedProxies: ['127.0.0.1'] }
+    const server = await start({ config })
+    const forwarded = ['127.0.0.1', '203.0.113.9'] as unknown as string // one line each
+    expect(await features(server, { 'x-forwarded-for': forwarded })).not.toContain('mechanism')
+    expect(server.connections[0]).toMatchObject({ address: '203.0.113.9', loopback: false })
+  })
+
   test('the switch for loopback is for clients on loopback, not for proxies there', async () => {
     const switched = { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 } }
     const server = await start({ config: switched })
@@ -541,11 +408,28 @@ describe(`${driver}: who is at the other end`, () => {
     expect(await romeo.gone()).toBe(1000)
   })
 
-  const hasIpv6 = Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === '::1'))
   test.skipIf(!hasIpv6)('on ::1 a client is on loopback', async () => {
     const server = await start({ host: '::1' })
     expect(await features(server, {})).toContain(PLAIN)
     expect(server.connections[0]).toMatchObject({ address: '::1', loopback: true })
+  })
+
+  test.skipIf(!hasIpv6)('on :: clients of both families come, each with the address it has', async () => {
+    const server = await start({ host: '::' })
+    for (const [n, host, address] of [
+      [0, '[::1]', '::1'],
+      [1, '127.0.0.1', '127.0.0.1'],
+    ] as const) {
+      const client = await new Client(server.url.replace('[::]', host)).opened()
+      expect(await client.send(frameHeader()).until('features')).toContain(PLAIN)
+      expect(server.connections[n]).toMatchObject({ address, loopback: true })
+    }
+  })
+
+  test('a proxy that speaks of IPv4 as of IPv6 speaks of the same client', async () => {
+    const server = await start({ config: { websocket: { port: 0 }, c2s: {}, trustedProxies: ['127.0.0.1'] } })
+    await features(server, { 'x-forwarded-for': '::ffff:203.0.113.9' })
+    expect(server.connections[0]).toMatchObject({ address: '203.0.113.9', loopback: false })
   })
 })
 
@@ -555,29 +439,28 @@ describe(`${driver}: listening`, () => {
     await new Promise((resolve) => taken.once('listening', resolve))
     stops.push(() => void taken.close())
     const { port } = taken.address() as net.AddressInfo
-    const { config } = testProcess({ config: { websocket: { port } } })
-    const listening = listenWebSocket(config, '127.0.0.1', certificate, () => ({ data() {}, closed() {} }), silentLog)
+    const process = testProcess({ config: { websocket: { port } } })
+    const listening = listenWebSocket(testDoor(process, certificates), '127.0.0.1')
     await expect(listening).rejects.toThrow(new RegExp(`port ${port} on 127.0.0.1 is taken .* set websocket.port `))
   })
 
   test('a port that another of ours has is taken, too', async () => {
     const { port } = await start()
-    const { config } = testProcess({ config: { websocket: { port } } })
-    const listening = listenWebSocket(config, '127.0.0.1', certificate, () => ({ data() {}, closed() {} }), silentLog)
+    const process = testProcess({ config: { websocket: { port } } })
+    const listening = listenWebSocket(testDoor(process, certificates), '127.0.0.1')
     await expect(listening).rejects.toThrow(`port ${port} on 127.0.0.1 is taken`)
   })
 
   test('`off` opens nothing', async () => {
-    const { config } = testProcess()
-    expect(await listenWebSocket(config, '127.0.0.1', certificate, () => ({ data() {}, closed() {} }), silentLog)).toEqual([])
+    expect(await listenWebSocket(testDoor(testProcess(), certificates), '127.0.0.1')).toEqual([])
   })
 
   test('a stop tells every client why, closes requests that dawdle, and takes nobody any more', async () => {
     const process = testProcess({ config: { c2s: { allowPlainOnLoopback: true }, websocket: { port: 0 } } })
     stops.push(await startRoles(process))
     await makeAccount(process, 'romeo@example.org')
-    const { edge, onConnection, close } = openEdge(process)
-    const [listener] = await listenWebSocket(process.config, '127.0.0.1', certificate, onConnection, edge.log)
+    const open = openEdge(process)
+    const [listener] = await listenWebSocket(testDoor(process, certificates, open), '127.0.0.1')
     const romeo = await (await new Client(`ws://127.0.0.1:${listener!.port}${PATH}`).opened()).logIn('romeo', 'garden')
     const dawdler = net.connect({ host: '127.0.0.1', port: listener!.port })
     stops.push(() => void dawdler.destroy())
@@ -587,7 +470,7 @@ describe(`${driver}: listening`, () => {
     dawdler.write('GET / HTTP/1.1\r\n')
     await new Promise((resolve) => setTimeout(resolve, 20))
     const closing = listener!.close()
-    await close()
+    await open.close()
     await closing
     expect(await romeo.until('stream:error')).toContain('system-shutdown')
     expect(await romeo.gone()).toBe(1000)

@@ -4,37 +4,38 @@
 // takes over and the log says so. Both get the same checks: the path, the subprotocol `xmpp`, and the size of a frame.
 
 import { createRequire } from 'node:module'
-import { BlockList, isIP, isIPv6 } from 'node:net'
-import type { Config } from '#core/config.ts'
+import { isIP } from 'node:net'
 import type { Log } from '#core/log.ts'
-import type { CertificatePair } from './certificate.ts'
-import { isLoopback, type OnConnection, UNSENT_FACTOR } from './connection.ts'
-import type { Listener } from './main.ts'
+import { isLoopback, plainAddress } from '#core/network.ts'
+import { UNSENT_FACTOR } from './connection.ts'
+import type { Door, Listener } from './main.ts'
 import type { WebSocketOptions } from './websocket-driver.ts'
 import { listenUws, type UwsLibrary } from './websocket-uws.ts'
 import { listenWs } from './websocket-ws.ts'
 
-export async function listenWebSocket(
-  config: Config,
-  host: string,
-  certificate: CertificatePair,
-  onConnection: OnConnection,
-  log: Log,
-): Promise<Listener[]> {
-  const { port, path, tls } = config.websocket
+/** A frame may hold a stanza and what stands around it. */
+const FRAME_MARGIN_BYTES = 1024
+/** A request to upgrade has to be there by then, TLS included. */
+const HANDSHAKE_MS_MAX = 10_000
+
+export async function listenWebSocket(door: Door, host: string): Promise<Listener[]> {
+  const { websocket, limits } = door.config
+  const { port, path, tls } = websocket
   if (port === 'off') return []
   const options: WebSocketOptions = {
+    door,
     host,
     port,
     path,
-    tls: tls ? certificate : undefined,
-    clientOf: clientFinder(trustOf(config.trustedProxies), tls),
-    frameBytesMax: config.limits.stanzaBytes + 1024,
-    unsentBytesMax: config.limits.writeBufferBytes * UNSENT_FACTOR,
-    onConnection,
+    tls,
+    clientOf: clientFinder(door.admission.trusts, tls),
+    handshakeMs: Math.min(HANDSHAKE_MS_MAX, limits.loginTimeoutMs),
+    frameBytesMax: limits.stanzaBytes + FRAME_MARGIN_BYTES,
+    frameBytesMaxBeforeLogin: limits.stanzaBytesBeforeLogin + FRAME_MARGIN_BYTES,
+    unsentBytesMax: limits.writeBufferBytes * UNSENT_FACTOR,
   }
-  const library = loadUws(log)
-  return [library === undefined ? await listenWs(options, log) : await listenUws(library, options, log)]
+  const library = loadUws(door.log)
+  return [library === undefined ? await listenWs(options) : await listenUws(library, options)]
 }
 
 let uws: UwsLibrary | undefined
@@ -61,33 +62,32 @@ function loadUws(log: Log): UwsLibrary | undefined {
  * A trusted proxy says who its client is and whether he came by TLS; of anyone else these headers are not believed. But
  * whoever sends them from this machine is a proxy that forwards others: its clients are not taken for local ones.
  */
-function clientFinder(trusts: (address: string) => boolean, tls: boolean): WebSocketOptions['clientOf'] {
+export function clientFinder(trusts: (address: string) => boolean, tls: boolean): WebSocketOptions['clientOf'] {
   return (peer, header) => {
     const forwarded = header('x-forwarded-for')
-    if (!trusts(peer))
-      return { address: peer, loopback: isLoopback(peer) && forwarded === '' && header('forwarded') === '', encrypted: tls }
-    // Every proxy adds whom it heard: the last one that is no proxy of ours is the client.
-    const chain = forwarded.split(',').map((address) => address.trim())
-    const client = chain.findLast((address) => isIP(address) !== 0 && !trusts(address))
+    if (!trusts(peer)) {
+      const direct = forwarded === '' && header('forwarded') === ''
+      return { address: peer, loopback: direct && isLoopback(peer), encrypted: tls, direct }
+    }
+    const client = clientBehind(trusts, forwarded)
     const scheme = header('x-forwarded-proto').trim().toLowerCase()
     const encrypted = tls || scheme === 'https' || scheme === 'wss'
-    return { address: client ?? peer, loopback: client !== undefined && isLoopback(client), encrypted }
+    return { address: client ?? peer, loopback: client !== undefined && isLoopback(client), encrypted, direct: false }
   }
 }
 
-/** Addresses and networks of `trustedProxies`, checked when the configuration was loaded. */
-function trustOf(proxies: readonly string[]): (address: string) => boolean {
-  if (proxies.length === 0) return () => false
-  const list = new BlockList()
-  for (const proxy of proxies) {
-    const [address, bits] = proxy.split('/') as [string, string | undefined]
-    const family = isIPv6(address) ? 'ipv6' : 'ipv4'
-    if (bits === undefined) list.addAddress(address, family)
-    else list.addSubnet(address, Number(bits), family)
-  }
-  return (address) =>
-    list.check(
-      address.replace(/^::ffff:(?=\d+\.)/, ''),
-      address.includes(':') && !address.startsWith('::ffff:') ? 'ipv6' : 'ipv4',
-    )
+/**
+ * Every proxy adds whom it heard: the last one that is no proxy of ours is the client. What stands before him is his own word,
+ * so where he cannot be read nobody is known.
+ */
+function clientBehind(trusts: (address: string) => boolean, forwarded: string): string | undefined {
+  const heard = forwarded.split(',').map((entry) => addressIn(entry.trim()))
+  return heard.findLast((address) => address === undefined || !trusts(address))
+}
+
+/** An address as proxies write it: some add the port, and brackets with it. Undefined for what is none, such as `unknown`. */
+function addressIn(entry: string): string | undefined {
+  const match = /^(?:\[([^\]]+)\]|([\d.]+))(?::\d{1,5})?$/.exec(entry)
+  const address = plainAddress(match?.[1] ?? match?.[2] ?? entry)
+  return isIP(address) === 0 ? undefined : address
 }

@@ -2,9 +2,11 @@
 //
 // The page says only what the browser cannot know (`ChatFacts`); assets/chat.js takes the host from the page's own address.
 // Converse's files have no hash in their names, so the version of the package is in their path and they are kept for ever.
+
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
+import { factsOf } from '#core/hosts.ts'
 import { type Site, websocketPort } from './facts.ts'
 import type { RequestHost } from './host.ts'
 import { html, json } from './html.ts'
@@ -37,7 +39,7 @@ export function chatPage(site: Site, local: string | undefined): string {
   const facts: ChatFacts = {
     websocket: port === undefined ? null : { port, path: config.websocket.path, tls: config.websocket.tls },
     domains: server.domains,
-    registration: server.registration === 'open',
+    registration: factsOf(server, server.domains[0]!).registration === 'open',
     encryption: modules.some(({ features }) => features?.account?.includes(PUBLISH)),
     converse: CONVERSE_PATH,
   }

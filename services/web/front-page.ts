@@ -1,8 +1,9 @@
 // The front page: what runs here, and how a person gets in, with a browser, a phone or a desktop client.
 //
 // It is made once, of the configuration and of the ports that were opened. Nothing of a request is in it.
+import { factsOf } from '#core/hosts.ts'
+import { isLoopback } from '#core/network.ts'
 import type { EdgeListener, Site } from './facts.ts'
-import { isLoopback } from './host.ts'
 import { html, type Markup } from './html.ts'
 import { page } from './layout.ts'
 
@@ -37,7 +38,7 @@ ${certificate(site)}
 
 function account({ server }: Site, domain: string, chat: boolean): Markup {
   const text =
-    server.registration === 'open'
+    factsOf(server, domain).registration === 'open'
       ? html`<p>Registration is <strong>open</strong>: pick a name and a password, and you are in${chat ? ', either' : undefined}</p>
 <ul>
 ${chat ? html`<li>in this browser: <a href="/chat/#converse/register">create an account</a>, or</li>` : undefined}

@@ -3,8 +3,9 @@
 // Web Host Metadata (RFC 6415) with one link, to our WebSocket. §2.2 wants wss only; ws is named in one case, to a client on this
 // very machine that may log in without TLS: what it sends never leaves the machine.
 import type { FastifyRequest } from 'fastify'
+import { isLoopback } from '#core/network.ts'
 import { type Site, websocketPort } from './facts.ts'
-import { isLoopback, isOurHost, parseHost, type RequestHost } from './host.ts'
+import { isOurHost, parseHost, type RequestHost } from './host.ts'
 import { html } from './html.ts'
 
 const REL = 'urn:xmpp:alt-connections:websocket'

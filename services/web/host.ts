@@ -4,6 +4,7 @@
 // before it has the form of a host, and an address that clients keep (host-meta) is given for hosts that are ours only.
 import { isIPv4, isIPv6 } from 'node:net'
 import { domainToASCII } from 'node:url'
+import { isLoopback, plainAddress } from '#core/network.ts'
 
 export interface RequestHost {
   /** Lower case, without a final dot; an IPv6 address in brackets: as it stands in a URL. */
@@ -22,18 +23,13 @@ export function parseHost(text: string): RequestHost | undefined {
   return { name: name.toLowerCase(), port }
 }
 
-/** ::1 and 127.0.0.0/8, also as ::ffff:127.0.0.1. */
-export function isLoopback(address: string): boolean {
-  return address === '::1' || /^(::ffff:)?127\./.test(address)
-}
-
 /**
  * Whether a host is one of `domains` (Unicode allowed) or below one, or the address `local` at which the connection arrived;
  * `localhost` stands for that address on loopback.
  */
 export function isOurHost(host: RequestHost, domains: readonly string[], local: string): boolean {
   const { name } = host
-  const address = local.replace(/^::ffff:(?=\d+\.)/, '')
+  const address = plainAddress(local)
   if (isIPv4(name)) return name === address
   if (name.startsWith('[')) return isIPv6(address) && canonical(name.slice(1, -1)) === canonical(address)
   if (name === 'localhost' && isLoopback(address)) return true
@@ -44,5 +40,5 @@ export function isOurHost(host: RequestHost, domains: readonly string[], local: 
 }
 
 function canonical(address: string): string {
-  return new URL(`http://[${address.split('%', 1)[0]}]`).hostname
+  return new URL(`http://[${address}]`).hostname
 }

@@ -29,9 +29,14 @@ const CONNECTIONS_MAX = 2_000
 const REQUEST_TIMEOUT_MS = 10_000
 const IDLE_TIMEOUT_MS = 30_000
 const KEEP_ALIVE_MS = 5_000
+/** A browser that loads the chat page asks for some sixty things; then it may connect again. */
+const REQUESTS_PER_CONNECTION_MAX = 1_000
+const HEADERS_MAX = 100
 /** When the role stops, answers that are under way have this long. */
 const STOP_TIMEOUT_MS = 2_000
 const YEAR_S = 31_536_000
+/** What no page of ours needs; the chat page may ask for camera and microphone. */
+const PERMISSIONS = 'geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), midi=()'
 
 /** Throws Error that names a port which is taken. */
 export async function startWeb(process: Process, facts: WebFacts): Promise<RunningWeb> {
@@ -73,6 +78,7 @@ async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
     connectionTimeout: IDLE_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
+    maxRequestsPerSocket: REQUESTS_PER_CONNECTION_MAX,
     http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1_000, maxHeaderSize: 16 * 1024 },
     forceCloseConnections: 'idle',
     frameworkErrors: (_error, request, generic) => {
@@ -81,6 +87,7 @@ async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
     },
   })
   app.server.maxConnections = CONNECTIONS_MAX
+  app.server.maxHeadersCount = HEADERS_MAX // one more is refused: Node cuts the connection
 
   const answered = process.metrics.counter('http_responses_total', 'Answers of the web role, by status.', ['status'])
   app.addHook('onRequest', (request, reply, done) => {
@@ -114,6 +121,9 @@ function guard(request: FastifyRequest, reply: FastifyReply): boolean {
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
     'cross-origin-resource-policy': 'same-origin',
+    'cross-origin-opener-policy': 'same-origin',
+    'x-frame-options': 'DENY', // what frame-ancestors says, for browsers that do not know it
+    'permissions-policy': PERMISSIONS,
   })
   const { headers, method } = request
   // Whatever body there is, it is not read: the connection ends with the answer.
