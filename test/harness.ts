@@ -10,6 +10,7 @@ import { type Caller, openCaller } from '#core/call.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
 import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin } from '#core/envelope.ts'
+import { serverFacts } from '#core/hosts.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
@@ -79,7 +80,8 @@ export async function harness(modules: readonly AnyModule[], options: HarnessOpt
 
 function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): HarnessProcess {
   const given = { domains: ['example.org'], scram: { iterations: 4096 }, ...options.config }
-  const { config } = loadConfig({ text: JSON.stringify(given), env: {} })
+  const specs = Object.fromEntries(modules.map(({ name, options = {} }) => [name, options]))
+  const { config } = loadConfig({ text: JSON.stringify(given), env: {}, moduleOptions: specs })
   const moduleOptions: Record<string, Record<string, unknown>> = {}
   for (const { name, options: specs = {} } of modules) {
     const checked = checkOptions(name, specs as never, options.modules?.[name])
@@ -100,7 +102,7 @@ function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): Ha
     moduleOptions,
     modules,
     journals: modules.flatMap(({ journals = [] }) => journals),
-    server: { domains: config.domains, registration: config.registration, version: '0.0.0-test', moduleOptions },
+    server: serverFacts(config, '0.0.0-test', moduleOptions),
     clock,
     log,
     metrics: new Metrics(),

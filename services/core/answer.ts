@@ -30,7 +30,7 @@ function errorElement(error: StanzaError): Element {
   const children = [el(error.condition, NS_STANZAS)]
   if (error.text !== '') children.push(el('text', NS_STANZAS, { 'xml:lang': 'en' }, error.text))
   if (error.extra !== undefined) children.push(error.extra)
-  return el('error', NS_CLIENT, { type: error.type }, ...children)
+  return el('error', NS_CLIENT, { code: error.code, type: error.type }, ...children)
 }
 
 /** What any failure is to the sender: a StanzaError as it is, everything else internal-server-error. */

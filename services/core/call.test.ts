@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { memoryBus } from '#bus/memory.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import { answerCalls, type CallHandlers, openCaller } from './call.ts'
+import { Answers, answerCalls, type CallHandlers, openCaller } from './call.ts'
 import { memoryLog } from './log.ts'
 import { soleOwnership } from './ownership.ts'
 
@@ -60,5 +60,31 @@ describe('a call', () => {
       condition: 'resource-constraint',
       type: 'wait',
     })
+  })
+})
+
+test('one owner of accounts can be asked about all of them', async () => {
+  const { caller } = setUp({ 'test.add': (account, { a, b }) => ({ sum: a + b, account }) })
+  expect(await caller.askOwner('router', 'p1', 'test.add', { a: 1, b: 2 })).toEqual({ sum: 3, account: '' })
+  await expect(caller.askOwner('router', 'p2', 'test.add', { a: 1, b: 2 })).rejects.toMatchObject({
+    condition: 'resource-constraint',
+  })
+})
+
+describe('what modules answer', () => {
+  const nothing = () => null
+
+  test('stands beside what the role answers', () => {
+    const answers = new Answers()
+    answers.add('test.nothing', nothing)
+    const own: CallHandlers = { 'test.add': (account) => ({ sum: 0, account }) }
+    expect(answers.beside(own)).toEqual({ ...own, 'test.nothing': nothing })
+  })
+
+  test('is answered by one of them', () => {
+    const answers = new Answers()
+    answers.add('test.nothing', nothing)
+    expect(() => answers.add('test.nothing', nothing)).toThrow('two modules answer the call test.nothing')
+    expect(() => answers.beside({ 'test.nothing': nothing })).toThrow('a module and its role both answer the call test.nothing')
   })
 })

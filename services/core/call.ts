@@ -12,36 +12,54 @@ const CALL_TIMEOUT_MS = 10_000
 // biome-ignore lint/suspicious/noEmptyInterface: a type cannot be added to
 export interface Calls {}
 
-type Asked<N extends keyof Calls> = Calls[N] extends { ask: infer A } ? A : never
-type Told<N extends keyof Calls> = Calls[N] extends { tell: infer T } ? T : never
+export type Asked<N extends keyof Calls> = Calls[N] extends { ask: infer A } ? A : never
+export type Told<N extends keyof Calls> = Calls[N] extends { tell: infer T } ? T : never
 
 export type CallHandlers = { [N in keyof Calls]?: (account: string, fields: Asked<N>) => Told<N> | Promise<Told<N>> }
 
 export interface Caller {
   /** Throws the StanzaError of a refusal (without `extra`), or resource-constraint where no owner answers. */
   ask<N extends keyof Calls>(role: RoleName, account: string, name: N, fields: Asked<N>): Promise<Told<N>>
+  /** The same of one process that owns accounts (Ownership.ownersOf): about no account, or about all of its own. */
+  askOwner<N extends keyof Calls>(role: RoleName, process: string, name: N, fields: Asked<N>): Promise<Told<N>>
 }
 
 export function openCaller(bus: Bus, ownership: Ownership): Caller {
-  return {
-    async ask(role, account, name, fields) {
-      const body = Buffer.from(JSON.stringify({ name, account, fields }))
-      let answer: { told?: unknown; condition?: StanzaCondition; type?: ErrorType; text?: string }
-      try {
-        answer = JSON.parse(
-          Buffer.from(await bus.request(`call.${role}.${ownership.ownerOf(role, account)}`, body, CALL_TIMEOUT_MS)).toString(
-            'utf8',
-          ),
-        )
-      } catch (error) {
-        if (error instanceof BusTimeout || error instanceof NoResponders) {
-          throw new StanzaError('resource-constraint', 'the service is not reachable at the moment', { type: 'wait' })
-        }
-        throw error
+  async function request(role: RoleName, process: string, account: string, name: string, fields: unknown): Promise<never> {
+    const body = Buffer.from(JSON.stringify({ name, account, fields }))
+    let answer: { told?: unknown; condition?: StanzaCondition; type?: ErrorType; text?: string }
+    try {
+      answer = JSON.parse(Buffer.from(await bus.request(`call.${role}.${process}`, body, CALL_TIMEOUT_MS)).toString('utf8'))
+    } catch (error) {
+      if (error instanceof BusTimeout || error instanceof NoResponders) {
+        throw new StanzaError('resource-constraint', 'the service is not reachable at the moment', { type: 'wait' })
       }
-      if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text, { type: answer.type })
-      return answer.told as never
-    },
+      throw error
+    }
+    if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text, { type: answer.type })
+    return answer.told as never
+  }
+  return {
+    ask: (role, account, name, fields) => request(role, ownership.ownerOf(role, account), account, name, fields),
+    askOwner: (role, process, name, fields) => request(role, process, '', name, fields),
+  }
+}
+
+/** The calls that modules answer. */
+export class Answers {
+  readonly #handlers = new Map<string, unknown>()
+
+  /** Throws Error where it is answered already. */
+  add<N extends keyof Calls>(name: N, handler: NonNullable<CallHandlers[N]>): void {
+    if (this.#handlers.has(name)) throw new Error(`two modules answer the call ${name}`)
+    this.#handlers.set(name, handler)
+  }
+
+  /** With those of the role itself. Throws Error where both answer one. */
+  beside(own: CallHandlers): CallHandlers {
+    const both = Object.keys(own).find((name) => this.#handlers.has(name))
+    if (both !== undefined) throw new Error(`a module and its role both answer the call ${both}`)
+    return { ...own, ...(Object.fromEntries(this.#handlers) as CallHandlers) }
   }
 }
 

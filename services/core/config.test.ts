@@ -68,7 +68,7 @@ log: { level: debug, pretty: true }
 `)
     expect(config.domains).toEqual(['example.org', 'example.net'])
     expect(config.listen).toEqual(['::'])
-    expect(config.tls).toEqual({})
+    expect(config.tls).toEqual({ cert: [], key: [] })
     expect([config.c2s.port, config.c2s.tlsPort, config.websocket.port, config.http.port]).toEqual([15222, 'off', 'off', 0])
     expect(config.trustedProxies).toEqual(['10.0.0.0/8', 'fd00::/8', '192.0.2.1'])
     expect(config.modules.mam).toEqual({ enabled: false, pageMax: 250 })
@@ -86,7 +86,11 @@ log: { level: debug, pretty: true }
   test('a certificate is taken when both files can be read', () => {
     const cert = join(folder, 'cert.pem')
     writeFileSync(cert, 'x')
-    expect(load(`tls: { cert: ${cert}, key: ${cert} }`).config.tls).toEqual({ cert, key: cert })
+    expect(load(`tls: { cert: ${cert}, key: ${cert}, clientCa: ${cert} }`).config.tls).toEqual({
+      cert: [cert],
+      key: [cert],
+      clientCa: cert,
+    })
   })
 
   test('an alias is not shared: what the environment changes in one place stays there', () => {
@@ -135,10 +139,17 @@ describe('refused, with the place, the path and what would be right', () => {
       'rookery.yaml:1:10: table.region is for table.driver: dynamodb, which is not available in this version',
     ],
     ['c2s: { port: 5280 }', 'rookery.yaml:1:1: http.port is 5280, as is c2s.port; each must have its own, or be off'],
-    ['c2s: { proxyProtocol: true }', 'rookery.yaml:1:8: c2s.proxyProtocol: true is not available in this version; use false'],
     [
       'tls: { cert: /nowhere/cert.pem, key: /nowhere }',
       'rookery.yaml:1:8: tls.cert is "/nowhere/cert.pem", which cannot be read: there is no such file',
+    ],
+    [
+      'tls: { cert: [/nowhere/a.pem, /nowhere/b.pem], key: /nowhere }',
+      'rookery.yaml:1:48: tls.key lists 1, and tls.cert 2; each certificate has its key, in the same order',
+    ],
+    [
+      'tls: { clientCa: /nowhere/ca.pem }',
+      'rookery.yaml:1:8: tls.clientCa is "/nowhere/ca.pem", which cannot be read: there is no such file',
     ],
     ['tls: { key: / }', 'rookery.yaml:1:8: tls.key has no tls.cert; give both, or neither for a self-signed certificate'],
     ['listen: 5', 'rookery.yaml:1:1: listen is 5; it must be a list, each entry an IP address, such as 127.0.0.1 or ::'],
@@ -177,6 +188,9 @@ describe('refused, with the place, the path and what would be right', () => {
   test('a file that grows when it is read', () => {
     const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [${Array(9).fill('*a')}]\nc: &c [${Array(9).fill('*b')}]\nd: [${Array(9).fill('*c')}]`
     expect(faultsOf(bomb)).toEqual([expect.stringContaining('Excessive alias count')])
+    // Each alias was looked for in the whole of the file: 30 kB took a dozen seconds.
+    const many = `data: &d ./data\ndomains: [${'*d, '.repeat(20_000)}*e]\n`
+    expect(faultsOf(many)).toEqual([expect.stringContaining('there is no &e before *e')])
   })
 
   test('every fault at once, also those between keys of which neither is wrong by itself', () => {
@@ -288,6 +302,7 @@ describe('without a file', () => {
     [{ ROOKERY_LISTEN: '127.0.0.1,192.0.2.1' }],
     [{ ROOKERY_LISTEN: '::' }],
     [{ ROOKERY_TRUSTED_PROXIES: '127.0.0.1' }],
+    [{ ROOKERY_C2S_PROXY_PROTOCOL: 'true' }],
   ])('%j lets others connect: the safe defaults hold', (env) => {
     const { config, source } = load(undefined, env as Record<string, string>)
     expect(source).toBe('environment')
@@ -306,7 +321,7 @@ describe('the reference', () => {
     expect(page).toContain('| `c2s.tlsPort` | `ROOKERY_C2S_TLS_PORT` | `5223` | 0 to 65535, `off` | Where clients connect')
     expect(page).toContain('| `modules.mam.pageMax` | `ROOKERY_MODULES_MAM_PAGE_MAX` | `50` | 1 to 250 | Results in one page. |')
     expect(page).toContain('| `modules.mam.enabled` | `ROOKERY_MODULES_MAM_ENABLED` | `true` |')
-    expect(page).toContain('| `tls.cert` | `ROOKERY_TLS_CERT` | none |')
+    expect(page).toContain('| `tls.clientCa` | `ROOKERY_TLS_CLIENT_CA` | none |')
   })
 
   test('every row has five cells and a sentence that says what the key means', () => {

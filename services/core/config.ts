@@ -8,6 +8,7 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
+import type { HostSettings } from './hosts.ts'
 import { didYouMean, nearest } from './nearest.ts'
 import { faultsOf, type Key, type Kind, keysOf, type ModuleOptions, sectionsOf, valueAt } from './options.ts'
 import { LAPTOP, type Settings, settingsSchema } from './settings.ts'
@@ -19,6 +20,8 @@ export type Port = number | 'off'
 export interface Config extends Settings {
   /** Each with `enabled` and every option of the module. */
   modules: Record<string, Record<string, unknown>>
+  /** What is different in some domains. */
+  hosts: Record<string, HostSettings>
 }
 
 export interface LoadedConfig {
@@ -55,10 +58,11 @@ export interface LoadOptions {
 /** Reads the file, and looks whether the files that it names can be read. Throws ConfigError, naming every fault. */
 export function loadConfig({ file, text, env = process.env, moduleOptions = {} }: LoadOptions): LoadedConfig {
   const written = file !== undefined || text !== undefined ? readFile(file, text) : undefined
-  const schema = settingsSchema(moduleOptions)
+  const hosts = written?.value.hosts
+  const schema = settingsSchema(moduleOptions, isSection(hosts) ? Object.keys(hosts) : [])
   const sections = [...sectionsOf(schema)].map(({ path }) => path)
   const raw = openSections(written?.value ?? {}, sections)
-  const { variables, unknown } = readEnvironment(env, [...keysOf(schema)], raw)
+  const { variables, unknown } = readEnvironment(env, [...keysOf(settingsSchema(moduleOptions))], raw) // domains are no names of variables
   const laptop = written === undefined && isLaptop(raw)
   if (laptop) for (const { path, value } of LAPTOP) if (valueAt(raw, path) === undefined) setAt(raw, path, value)
 
@@ -68,12 +72,13 @@ export function loadConfig({ file, text, env = process.env, moduleOptions = {} }
   const bad = new Set(faults.map(({ path }) => removeAt(raw, path)))
   if (!checked.success) checked = schema.safeParse(openSections(raw, sections))
   if (checked.success)
-    for (const { keys, text } of contradictions(checked.data))
-      if (!keys.some((key) => bad.has(key) || bad.has(key.split('.')[0]!))) faults.push({ path: keys[0]!.split('.'), text })
+    for (const { keys, path, text } of contradictions(checked.data as Config))
+      if (!keys.some((key) => bad.has(key) || bad.has(key.split('.')[0]!)))
+        faults.push({ path: path ?? keys[0]!.split('.'), text })
 
   if (checked.success && faults.length === 0 && unknown.length === 0)
     return {
-      config: { ...checked.data, listen: withoutOverlap(checked.data.listen) },
+      config: { ...(checked.data as Config), listen: withoutOverlap(checked.data.listen) },
       source: laptop ? 'laptop' : written ? 'file' : 'environment',
       file,
     }
@@ -94,6 +99,10 @@ function withoutOverlap(listen: readonly string[]): string[] {
 
 type Section = Record<string, unknown>
 
+function isSection(value: unknown): value is Section {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 interface Written {
   readonly name: string
   readonly value: Section
@@ -113,11 +122,21 @@ function readFile(file: string | undefined, text: string | undefined): Written {
     const { line, col } = lines.linePos(offset)
     return `${name}:${line}:${col}`
   }
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true, uniqueKeys: true })
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    strict: true,
+    uniqueKeys: true,
+    logLevel: 'error', // a key that is a list is a fault of ours to name, not a warning of Node's
+  })
   const wrong: { message: string; pos: readonly [number, ...unknown[]] }[] = [...document.errors, ...document.warnings]
+  const anchors = new Set<string>()
   visit(document, {
+    Value(_key, { anchor }) {
+      if (anchor !== undefined) anchors.add(anchor)
+    },
     Alias(_key, alias) {
-      if (!alias.resolve(document))
+      if (!anchors.has(alias.source))
         wrong.push({ message: `there is no &${alias.source} before *${alias.source}`, pos: alias.range! })
     },
   })
@@ -267,7 +286,11 @@ function placeOf(path: readonly PropertyKey[], variables: ReadonlyMap<string, st
 function isLaptop(raw: Section): boolean {
   const { listen = [], trustedProxies = [] } = raw
   const proxies = Array.isArray(trustedProxies) ? trustedProxies.length : 1
-  return proxies === 0 && [listen].flat().every((address) => typeof address === 'string' && isLoopback(address))
+  return (
+    proxies === 0 &&
+    (valueAt(raw, ['c2s', 'proxyProtocol']) ?? false) === false &&
+    [listen].flat().every((address) => typeof address === 'string' && isLoopback(address))
+  )
 }
 
 function isLoopback(address: string): boolean {
@@ -277,13 +300,48 @@ function isLoopback(address: string): boolean {
 interface Contradiction {
   /** The first is where the fault is shown. None is looked at if one of them is wrong by itself. */
   readonly keys: readonly string[]
+  /** Where its name has a dot in it. */
+  readonly path?: readonly string[]
   readonly text: string
 }
 
 const PORTS = ['c2s.port', 'c2s.tlsPort', 'websocket.port', 'http.port', 'metrics.port'] as const
 
+/** Of what `hosts` says, and of who may administer what. */
+function* contradictionsOfHosts({ domains, admins, hosts }: Config): Iterable<Contradiction> {
+  for (const [domain, host] of Object.entries(hosts)) {
+    const path = ['hosts', domain]
+    if (!domains.includes(domain)) {
+      const hint = didYouMean(nearest(domain, domains)) || `; they are ${domains.slice(0, 10).join(', ')}`
+      yield { keys: ['hosts', 'domains'], path, text: `hosts.${domain} is none of the domains${hint}` }
+    }
+    if (host.registration === 'invite')
+      yield {
+        keys: ['hosts'],
+        path: [...path, 'registration'],
+        text: `hosts.${domain}.registration: invite is not available in this version; use open or closed`,
+      }
+    for (const admin of host.admins ?? []) {
+      if (!domains.includes(domainOf(admin)))
+        yield {
+          keys: ['hosts', 'domains'],
+          path: [...path, 'admins'],
+          text: `hosts.${domain}.admins: ${admin} is on none of the domains`,
+        }
+    }
+  }
+  for (const admin of admins)
+    if (!domains.includes(domainOf(admin)))
+      yield { keys: ['admins', 'domains'], text: `admins: ${admin} is on none of the domains` }
+}
+
+function domainOf(account: string): string {
+  return account.slice(account.lastIndexOf('@') + 1)
+}
+
 function* contradictions(config: Config): Iterable<Contradiction> {
-  const { tls, c2s, bus, table, limits } = config
+  yield* contradictionsOfHosts(config)
+  const { tls, bus, table, limits } = config
   const taken = new Map<unknown, string>()
   for (const key of PORTS) {
     const port = valueAt(config, key.split('.')) as Port
@@ -293,16 +351,7 @@ function* contradictions(config: Config): Iterable<Contradiction> {
     else if (typeof port === 'number' && port !== 0) taken.set(port, key)
   }
 
-  if (tls.cert !== undefined && tls.key === undefined)
-    yield { keys: ['tls.cert', 'tls.key'], text: 'tls.cert has no tls.key; give both, or neither for a self-signed certificate' }
-  if (tls.key !== undefined && tls.cert === undefined)
-    yield { keys: ['tls.key', 'tls.cert'], text: 'tls.key has no tls.cert; give both, or neither for a self-signed certificate' }
-  for (const key of ['cert', 'key'] as const) {
-    const reason = tls[key] === undefined ? undefined : whyUnreadable(tls[key])
-    if (reason !== undefined)
-      yield { keys: [`tls.${key}`], text: `tls.${key} is ${JSON.stringify(tls[key])}, which cannot be read: ${reason}` }
-  }
-
+  yield* contradictionsOfTls(tls)
   if (limits.stanzaBytesBeforeLogin > limits.stanzaBytes)
     yield {
       keys: ['limits.stanzaBytesBeforeLogin', 'limits.stanzaBytes'],
@@ -310,7 +359,6 @@ function* contradictions(config: Config): Iterable<Contradiction> {
     }
 
   const absent = 'is not available in this version'
-  if (c2s.proxyProtocol) yield { keys: ['c2s.proxyProtocol'], text: `c2s.proxyProtocol: true ${absent}; use false` }
   if (config.registration === 'invite')
     yield { keys: ['registration'], text: `registration: invite ${absent}; use open or closed` }
   if (bus.driver === 'nats') yield { keys: ['bus.driver'], text: `bus.driver: nats ${absent}; use memory` }
@@ -321,6 +369,27 @@ function* contradictions(config: Config): Iterable<Contradiction> {
     for (const key of ['endpoint', 'region', 'prefix'] as const)
       if (table[key] !== undefined)
         yield { keys: [`table.${key}`, 'table.driver'], text: `table.${key} is for table.driver: dynamodb, which ${absent}` }
+}
+
+function* contradictionsOfTls({ cert, key, clientCa }: Config['tls']): Iterable<Contradiction> {
+  const neither = 'give both, or neither for a self-signed certificate'
+  if (key.length === 0 && cert.length > 0) yield { keys: ['tls.cert', 'tls.key'], text: `tls.cert has no tls.key; ${neither}` }
+  else if (cert.length === 0 && key.length > 0)
+    yield { keys: ['tls.key', 'tls.cert'], text: `tls.key has no tls.cert; ${neither}` }
+  else if (cert.length !== key.length)
+    yield {
+      keys: ['tls.key', 'tls.cert'],
+      text: `tls.key lists ${key.length}, and tls.cert ${cert.length}; each certificate has its key, in the same order`,
+    }
+  const named = [
+    ...cert.map((file, n) => ({ key: 'tls.cert', name: cert.length > 1 ? `tls.cert[${n}]` : 'tls.cert', file })),
+    ...key.map((file, n) => ({ key: 'tls.key', name: key.length > 1 ? `tls.key[${n}]` : 'tls.key', file })),
+    ...(clientCa === undefined ? [] : [{ key: 'tls.clientCa', name: 'tls.clientCa', file: clientCa }]),
+  ]
+  for (const { key, name, file } of named) {
+    const reason = whyUnreadable(file)
+    if (reason !== undefined) yield { keys: [key], text: `${name} is ${JSON.stringify(file)}, which cannot be read: ${reason}` }
+  }
 }
 
 function whyUnreadable(file: string): string | undefined {

@@ -41,6 +41,8 @@ export interface Events {
   'session.available': { readonly jid: Jid; readonly session: string; readonly priority: number; readonly first: boolean }
   /** At router(account): no session takes this message; whoever keeps messages keeps it. */
   'message.offline': OfflineMessage
+  /** At router(account): the same of a message that is not to be kept for later (RFC 6121 §8.5.3.2.1): is it to be found elsewhere? */
+  'message.unclaimed': OfflineMessage
   /** At presence(account): it is hidden from others than before. `changed` names them: an address, a whole domain, or one resource. */
   'audience.changed': { readonly account: Jid; readonly changed: readonly Jid[]; readonly before: Hidden; readonly after: Hidden }
   /** In every role that owns the account, when all its rows are gone. */
@@ -51,6 +53,8 @@ export interface OfflineMessage {
   readonly account: Jid
   readonly stanza: Stanza
   readonly archiveId: string
+  /** A session had it and did not acknowledge it (XEP-0198 §4): the note of ours in it says when it came (XEP-0203). */
+  readonly returned: boolean
   /** Set by the listener that kept it. Where nobody does, the sender is told service-unavailable (RFC 6121 §8.5.2.2.1). */
   kept: boolean
   /** Set by the listener that could not keep it, as the answer owed to the sender. */

@@ -85,6 +85,21 @@ describe('whatever is handed in becomes one line', () => {
     })
   })
 
+  test('lists in lists, each of which is short enough, made a line of gigabytes', () => {
+    const { log, raw, last } = recorded()
+    const hundred = (inner: unknown): unknown[] => Array.from({ length: 100 }, () => inner)
+    log.info('x.happened', { lists: hundred(hundred(hundred('x'.repeat(1_000)))) })
+    expect(raw[0]!.length).toBeLessThan(1_000_000)
+    log.info('x.happened', { after: 'it' })
+    expect(last()).toMatchObject({ after: 'it' })
+  })
+
+  test('half a surrogate pair in the name of the event', () => {
+    const { log, last } = recorded()
+    log.info('x.\udfff')
+    expect(last().event).toBe('x.\ufffd')
+  })
+
   test('what JSON has no word for', () => {
     const { log, last } = recorded()
     log.info('x.happened', {

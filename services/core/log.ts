@@ -82,7 +82,7 @@ function logOf(level: LogLevel, bound: object, emit: Emit): Log {
   const from = LOG_LEVELS.indexOf(level)
   const line = (at: LogLevel): LogLine => {
     if (LOG_LEVELS.indexOf(at) < from) return nothing
-    return (event, fields) => emit(at, event, tameFields(bound, fields))
+    return (event, fields) => emit(at, event.isWellFormed() ? event : event.toWellFormed(), tameFields(bound, fields))
   }
   return {
     debugging: from === 0,
@@ -139,12 +139,19 @@ function standardOutput(): Output {
 const DEPTH_MAX = 6
 const ENTRIES_MAX = 100
 const TEXT_MAX = 8192
+/** Of one line, about: lists in lists would multiply what each of them may have. */
+const LINE_MAX = 256 * 1024
+/** What an entry takes that is no text. */
+const ENTRY_COST = 8
+/** What is left of the line that is being made. */
+let room = LINE_MAX
 /** Keys that every line has; a field of this name gets an underscore, for a key twice in an object means two things. */
 const TAKEN: ReadonlySet<string> = new Set(['level', 'time', 'event'])
 
 function tameFields(bound: object, fields: object | undefined): Record<string, unknown> {
   const tamed: Record<string, unknown> = Object.assign(Object.create(null), bound)
   if (fields === undefined) return tamed
+  room = LINE_MAX
   const plain = tame(fields, 0, [])
   const entries =
     fields instanceof Error || typeof plain !== 'object' || plain === null || Array.isArray(plain)
@@ -159,6 +166,8 @@ function tameFields(bound: object, fields: object | undefined): Record<string, u
 
 /** `above` are the objects we are in: one that is met again is a circle, one that is merely shared is not. */
 function tame(value: unknown, depth: number, above: readonly object[]): unknown {
+  if (room < 0) return '[more]'
+  room -= ENTRY_COST
   switch (typeof value) {
     case 'string':
       return tameText(value)
@@ -219,6 +228,7 @@ function read(value: object, key: string): unknown {
 
 function tameText(text: string): string {
   const short = text.length <= TEXT_MAX ? text : `${text.slice(0, TEXT_MAX)}[${text.length - TEXT_MAX} more]`
+  room -= short.length
   return short.toWellFormed() // half a surrogate pair cannot be written as UTF-8
 }
 

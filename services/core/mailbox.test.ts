@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { TableUnavailable } from '#table/table.ts'
 import { manualClock } from './clock.ts'
 import { memoryLog } from './log.ts'
-import { Mailboxes } from './mailbox.ts'
+import { ACCOUNT_WAITING_BYTES_MAX, Mailboxes, WAITING_BYTES_MAX } from './mailbox.ts'
 
 function setUp() {
   const clock = manualClock()
@@ -106,5 +106,68 @@ describe('a table that is away', () => {
     const pauses = log.lines.map(({ fields }) => fields.pauseMs as number)
     expect(pauses.slice(0, 4)).toEqual([50, 100, 200, 400])
     expect(Math.max(...pauses)).toBe(5_000)
+  })
+})
+
+describe('what waits is bounded', () => {
+  const HALF = ACCOUNT_WAITING_BYTES_MAX / 2
+
+  test('by the bytes of one account: others have room, and so has this one once it has been worked off', async () => {
+    const { mailboxes, clock, log } = setUp()
+    const first = gate()
+    mailboxes.run('romeo@a', first.task)
+    expect(mailboxes.hasRoom('romeo@a', HALF)).toBe(true)
+    mailboxes.run('romeo@a', () => {}, HALF)
+    expect([mailboxes.hasRoom('romeo@a', 1_000), mailboxes.hasRoom('romeo@a', HALF)]).toEqual([true, false])
+    expect(mailboxes.hasRoom('juliet@b', HALF)).toBe(true)
+    mailboxes.hasRoom('romeo@a', HALF)
+    expect(log.lines).toMatchObject([{ level: 'warn', event: 'account.full', fields: { account: 'romeo@a', waiting: 1 } }])
+    first.open()
+    await clock.settle()
+    expect([mailboxes.hasRoom('romeo@a', HALF), mailboxes.busy]).toEqual([true, 0])
+  })
+
+  test('by their number: a task without bytes costs something, too', () => {
+    const { mailboxes } = setUp()
+    mailboxes.run('romeo@a', gate().task)
+    let waiting = 0
+    while (mailboxes.hasRoom('romeo@a', 0)) {
+      mailboxes.run('romeo@a', () => {})
+      waiting++
+    }
+    expect(waiting).toBeGreaterThan(1_000)
+    expect(waiting).toBeLessThan(20_000)
+  })
+
+  test('by the bytes of all accounts together, which come back as they are worked off', async () => {
+    const { mailboxes, clock } = setUp()
+    const gates = Array.from({ length: 40 }, gate)
+    let full = 0
+    for (const [i, { task }] of gates.entries()) {
+      mailboxes.run(`${i}@a`, task)
+      if (mailboxes.hasRoom(`${i}@a`, HALF)) mailboxes.run(`${i}@a`, () => {}, HALF)
+      else full++
+    }
+    expect(full).toBeGreaterThanOrEqual(40 - WAITING_BYTES_MAX / HALF)
+    expect(full).toBeLessThan(40)
+    for (const { open } of gates) open()
+    await clock.settle()
+    mailboxes.run('0@a', gate().task)
+    expect(mailboxes.hasRoom('0@a', HALF)).toBe(true)
+  })
+
+  test('what must be done is run all the same', async () => {
+    const { mailboxes, clock } = setUp()
+    const first = gate()
+    let ran = false
+    mailboxes.run('romeo@a', first.task)
+    mailboxes.run('romeo@a', () => {}, ACCOUNT_WAITING_BYTES_MAX)
+    expect(mailboxes.hasRoom('romeo@a', 0)).toBe(false)
+    mailboxes.run('romeo@a', () => {
+      ran = true
+    })
+    first.open()
+    await clock.settle()
+    expect(ran).toBe(true)
   })
 })

@@ -2,17 +2,43 @@
 //
 // A task that answers at once costs one Map look-up. Only while a task waits for something does the account have a
 // queue; what comes for it meanwhile waits there, and other accounts go on.
+//
+// The queues are bounded in bytes, each and all together. `hasRoom` says whether one more stanza may wait; where not, its
+// sender is told so, and who sends on is slowed by the answers that are still to come. What has to be done whatever waits
+// already (a session has ended, a call is to be answered) is run without asking: there is little of it.
 import { TableUnavailable } from '#table/table.ts'
 import type { Clock } from './clock.ts'
 import type { Log } from './log.ts'
 
 export type Task = () => void | Promise<void>
 
+/** What may wait for one account. */
+export const ACCOUNT_WAITING_BYTES_MAX = 8 * 1024 * 1024
+/** What may wait for all accounts of one owner: a table that is away parks many. Less than what stops its lanes (lane.ts). */
+export const WAITING_BYTES_MAX = 24 * 1024 * 1024
+/** A task besides the stanza it is about. */
+const TASK_COST_BYTES = 1024
+
 const RETRY_FIRST_MS = 50
 const RETRY_MOST_MS = 5_000
 
+interface Waiting {
+  readonly task: Task
+  readonly bytes: number
+}
+
+/** What waits for one account. */
+interface Queue {
+  readonly tasks: Waiting[]
+  bytes: number
+  /** Whether it has been said that there is no more room. */
+  told: boolean
+}
+
 export class Mailboxes {
-  readonly #waiting = new Map<string, Task[]>()
+  readonly #waiting = new Map<string, Queue>()
+  /** Of all queues. */
+  #bytes = 0
   #settled: (() => void)[] = []
   readonly #clock: Clock
   readonly #log: Log
@@ -38,19 +64,34 @@ export class Mailboxes {
     return !this.#waiting.has(account)
   }
 
+  /** Whether a stanza of so many bytes may wait for this account. One for whom nothing waits has room. */
+  hasRoom(account: string, bytes: number): boolean {
+    const queue = this.#waiting.get(account)
+    if (queue === undefined) return true
+    const more = bytes + TASK_COST_BYTES
+    if (queue.bytes + more <= ACCOUNT_WAITING_BYTES_MAX && this.#bytes + more <= WAITING_BYTES_MAX) return true
+    if (!queue.told) this.#log.warn('account.full', { account, waiting: queue.tasks.length, bytes: queue.bytes })
+    queue.told = true
+    return false
+  }
+
   /**
    * Runs the task now, or after what the account is waiting for. A task that meets TableUnavailable is run again
    * until the table answers, and its account waits; any other error is our own bug, logged and dropped.
+   * @param bytes of the stanza, which the task keeps alive while it waits
    */
-  run(account: string, task: Task): void {
+  run(account: string, task: Task, bytes = 0): void {
     const queue = this.#waiting.get(account)
     if (queue !== undefined) {
-      queue.push(task)
+      const cost = bytes + TASK_COST_BYTES
+      queue.tasks.push({ task, bytes: cost })
+      queue.bytes += cost
+      this.#bytes += cost
       return
     }
     const pending = this.#start(task)
     if (pending === undefined) return
-    this.#waiting.set(account, [])
+    this.#waiting.set(account, { tasks: [], bytes: 0, told: false })
     void this.#finish(account, pending, task)
   }
 
@@ -76,7 +117,7 @@ export class Mailboxes {
         if (!(error instanceof TableUnavailable)) {
           this.#log.error('task.broke', { error })
         } else {
-          this.#log.warn('account.parked', { account, waiting: queue.length, pauseMs })
+          this.#log.warn('account.parked', { account, waiting: queue.tasks.length, pauseMs })
           await new Promise<void>((resolve) => this.#clock.setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)))
           pauseMs = Math.min(pauseMs * 2, RETRY_MOST_MS)
           pending = this.#start(task)
@@ -84,15 +125,23 @@ export class Mailboxes {
         }
       }
       do {
-        const next = queue.shift()
-        if (next === undefined) {
-          this.#waiting.delete(account)
-          if (this.#waiting.size === 0) for (const resolve of this.#settled.splice(0)) resolve()
-          return
-        }
+        const next = this.#next(account, queue)
+        if (next === undefined) return
         task = next
         pending = this.#start(task)
       } while (pending === undefined)
     }
+  }
+
+  /** Undefined where nothing waits any more: the account has no queue then. */
+  #next(account: string, queue: Queue): Task | undefined {
+    const next = queue.tasks.shift()
+    if (next !== undefined) {
+      queue.bytes -= next.bytes
+      this.#bytes -= next.bytes
+      return next.task
+    }
+    this.#waiting.delete(account)
+    if (this.#waiting.size === 0) for (const resolve of this.#settled.splice(0)) resolve()
   }
 }

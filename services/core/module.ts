@@ -6,15 +6,19 @@
 import type { Jid } from '#xmpp/jid.ts'
 import type { Element, Stanza } from '#xmpp/stanza.ts'
 import type { Accounts } from './accounts.ts'
+import type { Administration } from './administration.ts'
+import type { Asked, CallHandlers, Calls, Told } from './call.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
 import type { Copy, Events, Guard, Hider, Listener, Point, Stamp } from './hooks.ts'
+import type { HostSettings } from './hosts.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import type { OptionSpecs } from './options.ts'
 import type { RoleName } from './ownership.ts'
+import type { Portable } from './portable.ts'
 import type { OnNews, SharedRecord } from './shared.ts'
-import type { AccountJournal, AccountMap, AccountRecord } from './store.ts'
+import type { AccountJournal, AccountMap, AccountRecord, Store } from './store.ts'
 
 export interface Module<Api = void, Options = {}> {
   readonly name: string
@@ -36,6 +40,8 @@ export interface Module<Api = void, Options = {}> {
   readonly streamFeaturesBeforeLogin?: (server: ServerFacts) => readonly Element[]
   /** The journals it keeps. Deleted with an account also while the module is disabled: whoever has the name next must not read them. */
   readonly journals?: readonly string[]
+  /** How what it stores is written in the export of an account. What is not written here is exported as it is stored. */
+  readonly portable?: readonly Portable[]
   readonly options?: OptionSpecs<Options>
   /** Runs once per role and process, before any stanza. What it returns is this module's API for other modules. */
   setup(app: App<Options>): Api
@@ -61,10 +67,16 @@ export interface ServerFacts {
   readonly version: string
   /** The options of every module that is loaded, by its name. */
   readonly moduleOptions: Readonly<Record<string, unknown>>
+  /** The accounts, as bare JIDs, that may administer the domain they are on. */
+  readonly admins?: readonly string[]
+  /** What is different in some domains (core/hosts.ts). */
+  readonly hosts?: Readonly<Record<string, HostSettings>>
 }
 
 export interface App<Options = {}> {
   readonly options: Options
+  /** The options as they hold for one domain: those that are declared `perDomain` may differ. */
+  optionsOf(domain: string): Options
   readonly server: ServerFacts
   readonly limits: Config['limits']
   /** The role this set-up is for. */
@@ -91,6 +103,8 @@ export interface App<Options = {}> {
   map<T>(name: string): AccountMap<T>
   /** A sequence per account, in the order of its ids. Deleted and exported with the account. One it does not declare stops the start. */
   journal(name: string): AccountJournal
+  /** All that is stored of an account, whoever has: for its export. */
+  readonly stored: Pick<Store, 'export' | 'journals'>
   /** The sessions of one of our accounts that this role knows; the owner of the account only. */
   sessions(account: Jid): readonly Session[]
   /** Whether a contact may see the account's presence. Asks the account's owner in presence; throws where it does not answer. */
@@ -99,10 +113,23 @@ export interface App<Options = {}> {
   send(stanza: Stanza): void
   /** To one session, past all hooks: pushes, and what was kept for it. Released when what was staged for its account is durable. */
   push(session: Session, stanza: Stanza): void
+  /**
+   * At presence(account), in order with its stanzas: broadcasts what `change` makes of the presence last shown by each of
+   * its sessions, unless that is the very stanza it was given. No outbound hook sees it.
+   */
+  reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
   /** Deletes the account, ends its sessions, tells its contacts. Durable when it resolves. */
   removeAccount(account: Jid): Promise<void>
+  /** Resolves when what was staged for the account is in the table. */
+  durable(account: Jid): Promise<void>
   /** Ends the account's sessions with a stream error (RFC 6120 §4.9.3), but for the one named. */
   endSessions(account: Jid, condition: 'not-authorized' | 'policy-violation' | 'reset', except?: string): void
+  /** Asks the owner of an address (core/call.ts). Throws the StanzaError of a refusal, or resource-constraint where none answers. */
+  ask<N extends keyof Calls>(role: RoleName, address: string, name: N, fields: Asked<N>): Promise<Told<N>>
+  /** Answers a call that the module has declared in `Calls`, in its home. Not in order with the account's stanzas. */
+  answer<N extends keyof Calls>(name: N, handler: NonNullable<CallHandlers[N]>): void
+  /** What whoever runs the server may do: the same that the command line does. */
+  readonly administration: Administration
   /** The API of another module, which is set up first. A cycle stops the start. */
   // biome-ignore lint/suspicious/noExplicitAny: the options of the other module are its own business
   need<Api>(module: Module<Api, any>): Api

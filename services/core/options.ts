@@ -16,6 +16,8 @@ export interface OptionSpec<T> {
   readonly oneOf?: readonly T[]
   /** Of a list: what each entry must be, and how it is checked. `prepare` throws what is wrong. */
   readonly entry?: { readonly right: string; readonly prepare: (text: string) => string }
+  /** `hosts` may say something else for one domain. */
+  readonly perDomain?: boolean
   readonly doc: string
 }
 
@@ -149,6 +151,12 @@ export function list(
   return key(schema, 'list', right, fallback, min === 0 && max === Infinity ? '' : bounds(min, max, ' entries'), doc)
 }
 
+/** The same key for one domain, where it may be left out and then is as everywhere. */
+export function override(schema: z.ZodType): z.ZodType {
+  const { kind, right, bounds, doc } = keyDocs.get(schema)!
+  return key((schema as z.ZodDefault<z.ZodType>).unwrap().optional(), kind, right, undefined, bounds, doc)
+}
+
 function refuse(context: z.RefinementCtx, message = ''): never {
   context.addIssue({ code: 'custom', message })
   return z.NEVER
@@ -162,6 +170,13 @@ export function optionsSchema<O>(module: string, specs: OptionSpecs<O>): z.ZodOb
     if (!shape[name].safeParse(spec.default).success) throw new Error(`module ${module}: the default of ${name} is out of bounds`)
   }
   return section(`Module \`${module}\``, shape)
+}
+
+/** Those of the options that one domain may have otherwise. */
+export function perDomainSchema<O>(module: string, specs: OptionSpecs<O>): z.ZodObject | undefined {
+  const own = Object.entries<OptionSpec<unknown>>(specs).filter(([, { perDomain }]) => perDomain === true)
+  if (own.length === 0) return undefined
+  return section(`Module \`${module}\``, Object.fromEntries(own.map(([name, spec]) => [name, override(optionSchema(spec))])))
 }
 
 function optionSchema({ default: fallback, min, max, oneOf: words, entry, doc }: OptionSpec<unknown>): z.ZodType {

@@ -167,3 +167,66 @@ test('a stop waits for what a commit releases, and for what that stores', async 
     expect(await memory.get({ pk: `a#${name}@example.org`, sk: 'seen' }), name).toBeDefined()
   }
 })
+
+describe('what waits for one account is bounded', () => {
+  const BODY = 'x'.repeat(200_000)
+
+  /** Whatever is for Juliet, or from her, waits until it is opened. */
+  async function parked() {
+    let open = (): void => {}
+    const opened = new Promise<void>((resolve) => (open = resolve))
+    const server = await harness([
+      hooked((app) => {
+        const wait = (account: { local: string }) => (account.local === 'juliet' ? opened : undefined)
+        app.guard('inbound', (_, { account }) => wait(account))
+        app.guard('outbound', (_, { account }) => wait(account))
+      }),
+    ])
+    return { server, open }
+  }
+
+  test('a sender beyond it is answered resource-constraint of type wait, and what is before it arrives in order', async () => {
+    const { server, open } = await parked()
+    await using _ = server
+    const senders = [await server.connect('romeo@example.org/x'), await server.connect('nurse@example.org/x')]
+    const juliet = await server.online('juliet@example.org/y')
+    for (let i = 0; i < 60; i++) senders[i % 2]!.message(juliet.jid.full, `${i} ${BODY}`)
+    const refused = () => senders.flatMap(({ received }) => conditions(received))
+    for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve))
+    expect(refused().length).toBeGreaterThan(10)
+    expect(new Set(refused())).toEqual(new Set(['resource-constraint']))
+    const [error] = senders[0]!.received.filter(({ type }) => type === 'error')
+    expect(find(error!, 'error', NS_CLIENT)!.attrs.type).toBe('wait')
+    expect(find(error!, 'body', NS_CLIENT)).toBeUndefined()
+    open()
+    await server.quiet()
+    const arrived = juliet.bodies().map((body) => Number.parseInt(body, 10))
+    expect(arrived).toEqual(arrived.toSorted((a, b) => a - b))
+    expect(arrived.length + refused().length).toBe(60)
+    expect(arrived.length).toBeGreaterThan(30)
+  })
+
+  test('what is all id counts as much as what is all body', async () => {
+    const { server, open } = await parked()
+    await using _ = server
+    const romeo = await server.connect('romeo@example.org/x')
+    const juliet = await server.online('juliet@example.org/y')
+    for (let i = 0; i < 60; i++) romeo.send(stanza('message', romeo.jid, { to: juliet.jid, type: 'chat', id: BODY }))
+    for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve))
+    expect(conditions(romeo.received).length).toBeGreaterThan(10)
+    open()
+  })
+
+  test('so is the account itself, for what it sends', async () => {
+    const { server, open } = await parked()
+    await using _ = server
+    const romeo = await server.connect('romeo@example.org/x')
+    const juliet = await server.connect('juliet@example.org/y')
+    for (let i = 0; i < 60; i++) juliet.message(romeo.jid.full, `${i} ${BODY}`)
+    for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve))
+    expect(new Set(conditions(juliet.received))).toEqual(new Set(['resource-constraint']))
+    open()
+    await server.quiet()
+    expect(romeo.bodies().length + conditions(juliet.received).length).toBe(60)
+  })
+})

@@ -1,47 +1,34 @@
 // What every role that owns addresses has in common: lanes in and out, one account at a time, hooks, iqs, commits.
 //
-// A role (router/, presence/) adds what it does with a stanza that has passed the hooks, and which signals and calls
-// it answers. `done` of an envelope is called once: what it staged is durable, what it sent is with its next owner.
+// What a role adds is its part (role.ts). `done` of an envelope is called once: what it staged is durable, what it sent is with its next owner.
 import type { Subscription } from '#bus/bus.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
-import { readdress, type Stanza } from '#xmpp/stanza.ts'
+import { bytesOf, copyOf, readdress, type Stanza } from '#xmpp/stanza.ts'
 import { Accounts } from './accounts.ts'
+import { Administration } from './administration.ts'
 import { asStanzaError, errorOf } from './answer.ts'
 import { ArchiveIds, markRow, readMark } from './archive-id.ts'
-import { answerCalls, type Caller, type CallHandlers, openCaller } from './call.ts'
+import { Answers, answerCalls, type Caller, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
 import type { Envelope, Fields, Origin } from './envelope.ts'
 import { DROP, Hooks, type Passage, type Point } from './hooks.ts'
+import { Inbox } from './inbox.ts'
 import { IqHomes, IqTable, runIq } from './iq.ts'
 import { type Lanes, openLanes, receiveLanes } from './lane.ts'
 import type { Log } from './log.ts'
 import { Mailboxes } from './mailbox.ts'
-import type { IqTarget, Session } from './module.ts'
+import type { IqTarget } from './module.ts'
 import { type Multicast, openMulticast } from './multicast.ts'
 import type { RoleName } from './ownership.ts'
+import { LazyPassage } from './passage.ts'
 import type { Process } from './process.ts'
+import type { RolePart } from './role.ts'
 import { type ApiOf, setUpModules } from './setup.ts'
 import { RECORD_CHANGED, SharedRecords } from './shared.ts'
 import { Store } from './store.ts'
 import { type SpanFields, traceOn } from './trace.ts'
-
-/** What a role adds. Each may answer later; the account waits meanwhile. */
-export interface RolePart {
-  /** A stanza of one of our sessions, in the sender's name, past the outbound hooks. */
-  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void>
-  /** A stanza for one of our accounts, past the inbound hooks. */
-  inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
-  /** A stanza for an account that does not exist (RFC 6121 §8.5.1); hooks run in nobody's name. */
-  nobody?(stanza: Stanza, account: Jid): void
-  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
-  inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
-  signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
-  sessions(account: string): readonly Session[]
-  session(account: string, id: string): Session | undefined
-  readonly calls: CallHandlers
-}
 
 const NOTHING = (): void => {}
 /** In whose name the mark of the archive ids is staged: nobody's, for no domain begins like this. */
@@ -62,6 +49,9 @@ export class Owner {
   readonly lanes: Lanes
   readonly multicast: Multicast
   readonly caller: Caller
+  /** What modules answer, beside the role itself. */
+  readonly answers = new Answers()
+  readonly administration: Administration
   readonly mailboxes: Mailboxes
   readonly archiveIds: ArchiveIds
   readonly shared: SharedRecords
@@ -69,19 +59,19 @@ export class Owner {
   readonly #local: ReadonlySet<string>
   readonly #spanFields: SpanFields
   #subscriptions: Subscription[] = []
-  #backlog: { readonly envelope: Envelope; readonly done: () => void }[] = []
 
   constructor(process: Process, role: RoleName) {
     this.role = role
     this.process = process
     this.log = process.log.child({ role })
     this.commit = new Commit(process.table, process.clock, this.log)
-    this.store = new Store(process.table, this.commit, process.journals)
+    this.store = new Store(process.table, this.commit, process.journals, role === 'presence' ? withoutCredentials : undefined)
     this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations)
     this.hooks = new Hooks(this.log)
     this.lanes = openLanes(process.bus, process.ownership, `${role}${process.id}`, this.log)
     this.multicast = openMulticast(process.bus, `${role}.${process.id}`)
     this.caller = openCaller(process.bus, process.ownership)
+    this.administration = new Administration(this.caller, process.ownership)
     this.mailboxes = new Mailboxes(process.clock, this.log)
     this.homes = new IqHomes(process.modules)
     this.archiveIds = new ArchiveIds(process.clock, (markMs) => this.commit.stage(MARK, { put: markRow(role, markMs) }))
@@ -103,9 +93,10 @@ export class Owner {
     this.part = part
     const { bus, id, modules } = this.process
     const apis = setUpModules(this, modules)
+    const inbox = new Inbox(this.commit, this.log, (envelope, done) => this.#handle(envelope, done))
     this.#subscriptions = [
-      receiveLanes(bus, this.role, id, (envelope, done) => this.#take(envelope, done), this.log),
-      answerCalls(bus, this.role, id, part.calls, this.log),
+      receiveLanes(bus, this.role, id, (envelope, done) => inbox.take(envelope, done), this.log),
+      answerCalls(bus, this.role, id, this.answers.beside(part.calls), this.log),
     ]
     return apis
   }
@@ -129,33 +120,12 @@ export class Owner {
     this.mailboxes.run(account, task)
   }
 
-  #take(envelope: Envelope, done: () => void): void {
-    if (this.commit.congested || this.#backlog.length > 0) {
-      this.#backlog.push({ envelope, done })
-      if (this.#backlog.length === 1) this.commit.onRelief(() => this.#catchUp())
-      return
-    }
-    this.#handle(envelope, done)
-  }
-
-  #catchUp(): void {
-    const backlog = this.#backlog
-    this.#backlog = []
-    for (const { envelope, done } of backlog) {
-      try {
-        this.#handle(envelope, done)
-      } catch (error) {
-        this.log.error('envelope.refused', { error })
-        done()
-      }
-    }
-  }
-
   #handle(envelope: Envelope, done: () => void): void {
     switch (envelope.kind) {
       case 'stanza': {
         const { point, account, origin, stanza } = envelope
         if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done)
+        else if (point === 'returned') this.#takeBack(stanza, account, done)
         else this.receive(stanza, account, done)
         return
       }
@@ -202,12 +172,30 @@ export class Owner {
   }
 
   /** A stanza of one of our sessions. Its passage is made once: tried again, it is stored under the same archive id. */
-  #submit(stanza: Stanza, origin: Origin, done: () => void): void {
-    const account = bareOf(stanza.from)
+  #submit(received: Stanza, origin: Origin, done: () => void): void {
+    const account = bareOf(received.from)
+    const stanza = this.#toWait(received, account.bare)
+    if (stanza === undefined) {
+      const refusal = errorOf(received, busy())
+      if (refusal !== undefined) this.reply(refusal, origin)
+      return done()
+    }
     const passage = this.#passage(account, stanza.to ?? account)
-    this.inOrder(account.bare, () =>
-      traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done)),
+    this.mailboxes.run(
+      account.bare,
+      () => traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done)),
+      bytesOf(stanza),
     )
+  }
+
+  /**
+   * The stanza, in a form in which it may wait for the account if it has to: without the body it came in, which would stay
+   * in memory with it. Undefined where too much waits already.
+   */
+  #toWait(stanza: Stanza, account: string): Stanza | undefined {
+    const { mailboxes } = this
+    if (mailboxes.busy === 0 || mailboxes.idle(account)) return stanza
+    return mailboxes.hasRoom(account, bytesOf(stanza)) ? copyOf(stanza, stanza.trace) : undefined
   }
 
   #outbound(stanza: Stanza, origin: Origin, passage: Passage, done: () => void): void | Promise<void> {
@@ -231,11 +219,29 @@ export class Owner {
   }
 
   /** A stanza for an account that this owner owns. */
-  receive(stanza: Stanza, account: string, done: () => void = NOTHING): void {
+  receive(received: Stanza, account: string, done: () => void = NOTHING): void {
+    const stanza = this.#toWait(received, account)
+    if (stanza === undefined) {
+      // A broadcast is for nobody in particular, and whoever sent it can do nothing about it.
+      if (received.name !== 'presence' || !BROADCAST.has(received.type)) this.bounce(received, busy())
+      return done()
+    }
     const passage = this.#passage(parseJid(account), stanza.from)
-    this.inOrder(account, () =>
-      traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done)),
+    this.mailboxes.run(
+      account,
+      () => traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done)),
+      bytesOf(stanza),
     )
+  }
+
+  /** Acked to its sender long ago: it is not refused for want of room. */
+  #takeBack(received: Stanza, account: string, done: () => void): void {
+    const stanza = this.mailboxes.idle(account) ? received : copyOf(received, received.trace)
+    const passage = this.#passage(parseJid(account), stanza.from)
+    const durable = (): void => this.commit.after(account, done)
+    const { part } = this
+    const take = part.returned === undefined ? durable : () => part.returned!(stanza, passage, durable)
+    this.mailboxes.run(account, take, bytesOf(stanza))
   }
 
   /** Who has a session exists: his account costs no read, even where it is cached no more. */
@@ -422,21 +428,15 @@ export class Owner {
   }
 }
 
-/** Makes the archive id when somebody asks, once: most stanzas are stored by nobody. */
-class LazyPassage implements Passage {
-  readonly account: Jid
-  readonly peer: Jid
-  readonly #ids: ArchiveIds
-  #archiveId = ''
+/** The types of presence that are shown, ended and asked for without anybody waiting for an answer. */
+const BROADCAST: ReadonlySet<string> = new Set(['', 'unavailable', 'probe'])
 
-  constructor(account: Jid, peer: Jid, ids: ArchiveIds) {
-    this.account = account
-    this.peer = peer
-    this.#ids = ids
-  }
+/** RFC 6120 §8.3.3.18. What there was no room for is not sent back. */
+function busy(): StanzaError {
+  return new StanzaError('resource-constraint', 'too much waits for this account', { type: 'wait', echo: false })
+}
 
-  get archiveId(): string {
-    if (this.#archiveId === '') this.#archiveId = this.#ids.next()
-    return this.#archiveId
-  }
+/** Presence never asks for them. */
+function withoutCredentials(row: unknown): unknown {
+  return { ...(row as object), credentials: undefined }
 }

@@ -17,9 +17,11 @@ export function partitionOf(address: string): number {
 export interface Ownership {
   /** The process that owns the partition of this bare JID in that role. */
   ownerOf(role: RoleName, account: string): string
+  /** Every process that owns a partition in that role, for questions about all accounts. */
+  ownersOf(role: RoleName): readonly string[]
 }
 
 /** One process that owns everything. */
 export function soleOwnership(process: string): Ownership {
-  return { ownerOf: () => process }
+  return { ownerOf: () => process, ownersOf: () => [process] }
 }

@@ -34,7 +34,32 @@ export function configReference(modules: ModuleOptions = {}): string {
     const within = keys.filter((key) => key.path.length === path.length + 1 && path.every((part, i) => key.path[i] === part))
     if (within.length > 0) page += `\n## ${doc}: \`${path.join('.')}\`\n\n${tableOf(within)}`
   }
-  return page
+  return page + hostsPage(modules)
+}
+
+const HOSTS = `
+## Domains with options of their own: \`hosts\`
+
+What holds for all domains can be something else for one of them, in the file alone:
+
+\`\`\`yaml
+domains: [example.org, example.net]
+registration: closed
+hosts:
+  example.net:
+    registration: open
+    modules:
+      contact: { abuse: ['mailto:abuse@example.net'] }
+\`\`\`
+
+Whom \`hosts.DOMAIN.admins\` names may be on any of the domains, and administers this one instead of those that \`admins\` names.
+
+`
+
+function hostsPage(modules: ModuleOptions): string {
+  const keys = [...keysOf(settingsSchema(modules, ['DOMAIN']))].filter(({ path }) => path[0] === 'hosts')
+  const rows = keys.map(({ name, doc }) => `| ${[`\`${name}\``, doc.bounds, doc.doc].map(cell).join(' | ')} |\n`)
+  return `${HOSTS}| key | bounds | meaning |\n| --- | --- | --- |\n${rows.join('')}`
 }
 
 function tableOf(keys: readonly Key[]): string {

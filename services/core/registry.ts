@@ -5,12 +5,28 @@ import type { Multicast } from './multicast.ts'
 
 const NONE: readonly BoundSession[] = []
 
+/** What an edge says of the connection that a session is bound on: for whoever runs the server. */
+export interface ConnectionFacts {
+  readonly address: string
+  readonly transport: 'tcp' | 'websocket'
+  readonly encrypted: boolean
+}
+
+/** The same as long as the session is there, and when it was bound. */
+export interface AboutSession extends Partial<ConnectionFacts> {
+  readonly sinceMs: number
+  /** It has lost its stream and waits to be resumed (XEP-0198). */
+  readonly detached: boolean
+}
+
 export class BoundSession implements Session {
   readonly session: string
   readonly edge: string
   readonly jid: Jid
   available = false
   priority = 0
+  /** Known to the router, where it is bound. */
+  about: AboutSession | undefined = undefined
   readonly #multicast: Multicast
   #flags: string[] | undefined
 
@@ -73,6 +89,11 @@ export class Registry {
     sessions!.splice(at, 1)
     if (sessions!.length === 0) this.#accounts.delete(session.jid.bare)
     this.#size--
+  }
+
+  /** The bare JIDs that have sessions, in no order. */
+  accounts(): Iterable<string> {
+    return this.#accounts.keys()
   }
 
   *all(): Iterable<BoundSession> {

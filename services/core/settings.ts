@@ -3,7 +3,7 @@
 // docs/configuration.md is printed from here (`npm run docs`); the options of modules are declared in the modules.
 import { isIP } from 'node:net'
 import * as z from 'zod'
-import { prepareDomain } from '#xmpp/jid.ts'
+import { parseJid, prepareDomain } from '#xmpp/jid.ts'
 import {
   flag,
   list,
@@ -11,12 +11,15 @@ import {
   maybeFlag,
   maybeText,
   optionsSchema,
+  override,
+  perDomainSchema,
   port,
   section,
   text,
   whole,
   word,
 } from './options.ts'
+import { SCRAM_HASHES } from './scram-keys.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -44,7 +47,38 @@ const LIMITS = {
     1000,
     600_000,
   ),
+  connectionsBeforeLogin: whole(
+    5000,
+    'Connections that have not logged in, of all clients together; one more is closed at once.',
+    10,
+    1_000_000,
+  ),
+  connectionsPerAddress: whole(
+    1000,
+    'Connections from one IP address (of IPv6, the first 64 bits), logged in or not; one more is closed at once. This machine and `trustedProxies` have no such bound. 0: nobody has.',
+    0,
+    1_000_000,
+  ),
   loginFailuresPerStream: whole(5, 'Failed logins before the stream ends (RFC 6120 §6.4.5).', 1, 100),
+  loginFailuresPerAccountAndAddress: whole(
+    10,
+    'Wrong passwords for one account from one IP address (of IPv6, the first 64 bits) within `loginFailureWindowMs`; then, until it is over, each login to that account from there is refused with temporary-auth-failure, whatever the password. 0: no bound.',
+    0,
+    1_000_000,
+  ),
+  loginFailuresPerAddress: whole(
+    100,
+    'The same from one IP address for all accounts together. Behind a proxy, set `trustedProxies`, or all of its users count as one address. 0: no bound.',
+    0,
+    1_000_000,
+  ),
+  loginFailuresPerAccount: whole(
+    50,
+    'Wrong passwords for one account from all addresses within `loginFailureWindowMs`; from then on each login to it waits, a second for every so many, at most five: nobody can lock another one out. 0: no bound.',
+    0,
+    1_000_000,
+  ),
+  loginFailureWindowMs: whole(600_000, 'How long a wrong password is remembered, from the first one on.', 1000, 86_400_000),
   registrationsPerHourPerAddress: whole(10, 'Accounts that one IP address may register in an hour; 0: no bound.', 0, 1_000_000),
   sessionsPerAccount: whole(
     100,
@@ -58,8 +92,41 @@ const LIMITS = {
     1,
     10_000,
   ),
+  bytesPerSecond: whole(
+    512 * KIB,
+    'Bytes of one session that are read in a second, once its burst is used up; what comes faster waits in its socket. 0: no bound.',
+    0,
+    1024 * MIB,
+  ),
+  bytesBurst: whole(MIB, 'Bytes of one session that are read as fast as they come.', 64 * KIB, 1024 * MIB),
+  stanzasPerSecond: whole(1000, 'As `bytesPerSecond`, in stanzas. 0: no bound.', 0, 1_000_000),
+  stanzasBurst: whole(5000, 'As `bytesBurst`, in stanzas.', 100, 1_000_000),
+  bytesPerSecondBeforeLogin: whole(
+    4 * KIB,
+    'Bytes of one stream that are read in a second until it has logged in, after twice `stanzaBytesBeforeLogin`; of elements then 5, after 50. 0: no bound.',
+    0,
+    1024 * MIB,
+  ),
+  unackedStanzas: whole(
+    1000,
+    'Stanzas that one client may leave unacknowledged (XEP-0198) while it is away, in half of `writeBufferBytes`, and four times as much while it is there; beyond that its session ends, and what it has not had goes to others or is kept.',
+    100,
+    100_000,
+  ),
+  resumeSeconds: whole(
+    300,
+    'For how long a session waits for its client after its connection was lost, and is shown as online (XEP-0198); a client may ask for less. 0: sessions are not resumed.',
+    0,
+    86_400,
+  ),
+  idleSeconds: whole(
+    300,
+    'A client that has been silent for so long is asked whether it is there, and cut off when it says nothing for 60 seconds more; of WebSockets, whose pings do the same, none is. 0: nobody is asked.',
+    0,
+    86_400,
+  ),
   writeBufferBytes: whole(
-    4 * MIB,
+    MIB,
     'Bytes that may wait for one client once the kernel takes no more; one that lags further behind is cut off when it takes nothing for 30 seconds, or when four times as much waits.',
     512 * KIB,
     256 * MIB,
@@ -91,8 +158,15 @@ const SHAPE = {
     max: 4096,
   }),
   tls: section('Certificates', {
-    cert: maybeText('File of the certificate and its chain, PEM; without it a self-signed one is made in `data`.'),
-    key: maybeText('File of its private key, PEM.'),
+    cert: list(
+      [],
+      'Files of certificates, each with its chain, PEM. Each is shown for the hosts that it names, the first also for all others; without any, a self-signed one is made in `data`. They are read again when they change, and on SIGHUP.',
+      { max: 1000 },
+    ),
+    key: list([], 'Files of their private keys, PEM, in the same order.', { max: 1000 }),
+    clientCa: maybeText(
+      'File of the authorities whose certificates clients may log in with over TCP, PEM (SASL EXTERNAL, XEP-0178); without it no client is asked for one.',
+    ),
   }),
   c2s: section('Clients over TCP', {
     port: port(5222, 'Where clients connect and then start TLS (RFC 6120 §5).'),
@@ -102,7 +176,10 @@ const SHAPE = {
       false,
       'A client on a loopback address may authenticate without TLS, over TCP and WebSocket; refused from any other address.',
     ),
-    proxyProtocol: flag(false, 'Each TCP connection begins with a PROXY header; `true` is not in this version.'),
+    proxyProtocol: flag(
+      false,
+      'Each TCP connection begins with a PROXY header, of version 1 or 2, and is closed if it does not, or if it comes from any other address than those of `trustedProxies`; where there are none, than this machine. That a client came to the proxy by TLS is believed of `trustedProxies` only.',
+    ),
   }),
   websocket: section('Clients over WebSocket (RFC 7395)', {
     port: port(5290, 'Where browsers connect.'),
@@ -119,15 +196,24 @@ const SHAPE = {
   metrics: section('Metrics and health', {
     port: port(9090, 'Where `/metrics` and the health checks are; keep it from the public.'),
   }),
-  trustedProxies: list([], 'Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto headers are believed.', {
-    max: 1000,
-    right: 'an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8',
-    entry: network,
-  }),
+  trustedProxies: list(
+    [],
+    'Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto headers are believed, and with `c2s.proxyProtocol` their PROXY headers.',
+    {
+      max: 1000,
+      right: 'an IP address or a network, such as 10.0.0.1 or 10.0.0.0/8',
+      entry: network,
+    },
+  ),
   registration: word(
     'closed',
     ['open', 'invite', 'closed'],
     'Who may make an account (XEP-0077): anyone, or nobody; `invite` is not in this version.',
+  ),
+  admins: list(
+    [],
+    'Accounts that may administer the domain they are on, from any client with ad-hoc commands (XEP-0050, XEP-0133).',
+    { max: 1000, right: 'an account, such as admin@example.org', entry: preparedAccount },
   ),
   scram: section('Passwords', {
     iterations: whole(
@@ -135,6 +221,19 @@ const SHAPE = {
       'Rounds of SCRAM for passwords set from now on (RFC 7677 asks for 4096 at least); each login costs a client as many.',
       4096,
       1_000_000,
+    ),
+    hashes: list(
+      [...SCRAM_HASHES],
+      'The SCRAM mechanisms that are offered, each also as -PLUS where there is TLS. Keys are stored for all three; take out one that accounts brought from elsewhere have no keys for, or their clients will choose it and fail.',
+      {
+        min: 1,
+        max: SCRAM_HASHES.length,
+        right: SCRAM_HASHES.join(', '),
+        entry: (name) => {
+          if (!SCRAM_HASHES.some((hash) => hash === name)) throw new Error('no such hash')
+          return name
+        },
+      },
     ),
   }),
   bus: section('Between processes', {
@@ -156,12 +255,34 @@ const SHAPE = {
 
 export type Settings = z.output<z.ZodObject<typeof SHAPE>>
 
-/** The whole schema. Every module has `enabled` besides its own options. */
-export function settingsSchema(modules: ModuleOptions) {
+/** The whole schema. Every module has `enabled` besides its own options; `hosts` are the domains with options of their own. */
+export function settingsSchema(modules: ModuleOptions, hosts: readonly string[] = []) {
   const sections: Record<string, z.ZodObject> = {}
   for (const [name, specs] of Object.entries(modules))
     sections[name] = optionsSchema(name, { enabled: { default: true, doc: 'False leaves the module out.' }, ...specs })
-  return z.strictObject({ ...SHAPE, modules: section('Modules', sections) })
+  const perDomain = Object.fromEntries(hosts.map((domain) => [domain, hostSchema(modules)]))
+  return z.strictObject({ ...SHAPE, modules: section('Modules', sections), hosts: section('Domains', perDomain) })
+}
+
+/** What one domain may have otherwise than the others. */
+function hostSchema(modules: ModuleOptions) {
+  const sections: Record<string, z.ZodObject> = {}
+  for (const [name, specs] of Object.entries(modules)) {
+    const schema = perDomainSchema(name, specs)
+    if (schema !== undefined) sections[name] = schema
+  }
+  const { registration, admins } = SHAPE
+  return section('One domain', {
+    registration: override(registration),
+    admins: override(admins),
+    modules: section('Modules', sections),
+  })
+}
+
+function preparedAccount(text: string): string {
+  const { bare, local, resource } = parseJid(text)
+  if (local === '' || resource !== '') throw new Error('an account is NAME@DOMAIN')
+  return bare
 }
 
 /** What stands in for the defaults on a laptop: nobody but this machine's users can connect. */

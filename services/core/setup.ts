@@ -1,4 +1,5 @@
 // Setting up the modules of a role: each once, in an order in which what one needs comes first.
+import { factsOf } from './hosts.ts'
 import type { AnyModule, App, Module } from './module.ts'
 import type { Owner } from './owner.ts'
 
@@ -46,6 +47,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
   const { name } = module
   return {
     options: process.moduleOptions[name] ?? {},
+    optionsOf: (domain) => (factsOf(process.server, domain).moduleOptions[name] ?? {}) as {},
     server: process.server,
     limits: process.config.limits,
     role: owner.role,
@@ -71,15 +73,23 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
         throw new Error(`module ${name} keeps the journal ${journal} and does not declare it in journals`)
       return store.journal(journal)
     },
+    stored: store,
     sessions: (account) => owner.part.sessions(account.bare),
     seenBy: (account, contact) => owner.caller.ask('presence', account.bare, 'presence.seen-by', { contact: contact.bare }),
     send: (stanza) => owner.commit.after(stanza.from.bare, () => owner.send(stanza)),
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
+    reshow: async (account, change) => owner.part.reshow?.(account, change),
     removeAccount: (account) => owner.caller.ask('router', account.bare, 'account.remove', {}).then(() => {}),
+    durable: (account) => new Promise((resolve) => owner.commit.after(account.bare, resolve)),
     endSessions: (account, condition, except) => {
       const fields = { condition, except }
       owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.end', fields })
     },
+    ask: (role, address, name, fields) => owner.caller.ask(role, address, name, fields),
+    answer: (name, handler) => {
+      if (module.home === owner.role) owner.answers.add(name, handler)
+    },
+    administration: owner.administration,
     ...needs,
   }
 }

@@ -16,10 +16,16 @@ export function usage(): string {
   check [--config FILE]                  check a configuration without starting anything
   user add JID [--password PASSWORD]     make an account; asks for the password where none is given
   user passwd JID [--password PASSWORD]  set a password
-  user list [DOMAIN]                     list the accounts
+  user list [DOMAIN]                     list the accounts, and which are disabled
+  user disable JID [--reason TEXT]       let nobody log in, end the sessions, keep everything
+  user enable JID                        undo that
   user remove JID                        delete an account and everything stored of it
+  session list [--domain D|--account J]  list who is connected: address, since, from where, over what, presence
+  session kick JID [--reason TEXT]       end a session, or all of an account
+  announce TEXT [--domain D]             send a message to everybody who is online
+  export JID > FILE                      write all that is stored of an account, as XML (XEP-0227)
 
-The user commands take --config FILE too, to find the server's data.
+All of them take --config FILE too, to find the server's data.
 `
 }
 

@@ -1,6 +1,6 @@
 // The command's end of the control socket (embedded/control.ts draws its lines).
 import { connect, type Socket } from 'node:net'
-import type { AccountRequest, Perform } from '#embedded/account-calls.ts'
+import type { AccountRequest, Entry, Perform } from '#embedded/account-calls.ts'
 import { type ControlLine, controlPath, demandOwnSocket } from '#embedded/control.ts'
 import { linesOf } from '#embedded/lines.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -51,7 +51,7 @@ async function* perform(
   socket: Socket,
   lines: AsyncGenerator<string, void>,
   request: AccountRequest,
-): AsyncGenerator<string, unknown> {
+): AsyncGenerator<Entry, unknown> {
   socket.write(`${JSON.stringify(request)}\n`)
   for (;;) {
     const line = await nextLine(lines)

@@ -2,14 +2,27 @@
 //
 //   rookery run [--config FILE]              starts the server, all roles in one process
 //   rookery check [--config FILE]            checks a configuration, offline
-//   rookery user add|list|passwd|remove …    manages accounts, of a running server or of its data at rest
+//   rookery user add|list|disable …          manages accounts, of a running server or of its data at rest
+//   rookery session list|kick …              shows who is connected, and ends sessions
+//   rookery announce TEXT                    sends a message to everybody who is online
+//   rookery export JID > FILE                writes all that is stored of an account
 import { ConfigError } from '#core/config.ts'
+import { announce } from './announce.ts'
 import { check } from './check.ts'
 import { parseCommand, UsageError, usage } from './command.ts'
+import { exportAccount } from './export.ts'
 import { run } from './run.ts'
+import { session } from './session.ts'
 import { user } from './user.ts'
 
-const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = { run, check, user }
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
+  announce,
+  check,
+  export: exportAccount,
+  run,
+  session,
+  user,
+}
 
 async function main(args: readonly string[]): Promise<number> {
   const { name, rest } = parseCommand(args)
@@ -17,7 +30,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(usage())
     return 0
   }
-  const command = COMMANDS[name]
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (command === undefined) throw new UsageError(`there is no command ${name}`)
   return command(rest)
 }

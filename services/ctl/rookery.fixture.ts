@@ -154,3 +154,48 @@ export function logIn(port: number, name: string, password: string): Promise<str
     })
   })
 }
+
+export interface OnlineClient {
+  /** All that has come. */
+  received(): string
+  /** Resolves when this has come. */
+  until(pattern: RegExp): Promise<RegExpExecArray>
+  send(xml: string): void
+  close(): void
+}
+
+/** Logs in as `logIn`, binds the resource, and shows presence. */
+export async function goOnline(port: number, account: string, password: string, resource: string): Promise<OnlineClient> {
+  const [name, domain] = account.split('@') as [string, string]
+  const socket = connect(port, '127.0.0.1')
+  let received = ''
+  let told = (): void => {}
+  const notify = (): void => told()
+  socket.setEncoding('utf8').on('data', (text) => {
+    received += text
+    notify()
+  })
+  socket.on('error', notify).on('close', notify)
+  const until = async (pattern: RegExp): Promise<RegExpExecArray> => {
+    for (;;) {
+      const found = pattern.exec(received)
+      if (found !== null) return found
+      if (socket.destroyed) throw new Error(`closed before ${pattern}; received ${received}`)
+      await new Promise<void>((resolve) => {
+        told = resolve
+      })
+    }
+  }
+  const header = `<stream:stream to='${domain}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>`
+  socket.write(header)
+  await until(/<\/stream:features>/)
+  const initial = Buffer.from(`\0${name}\0${password}`).toString('base64')
+  socket.write(`<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>${initial}</auth>`)
+  await until(/<success/)
+  socket.write(header)
+  await until(/<bind/)
+  const bind = `<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>${resource}</resource></bind>`
+  socket.write(`<iq type='set' id='bind'>${bind}</iq><presence/>`)
+  await until(/<presence/) // its own: the server knows it is available
+  return { received: () => received, until, send: (xml) => void socket.write(xml), close: () => void socket.destroy() }
+}

@@ -90,12 +90,19 @@ test('without a file it says how to begin, and its ports are as the environment 
   expect(out).toMatch(new RegExp(`c2s +127.0.0.1 port ${port}\\n`))
 })
 
+test('the log says which port each listener got: of HTTP and of the metrics, it used not to', async () => {
+  const server = await place.run(place.configure({ http: { port: 0 }, metrics: { port: 0 } }))
+  const [http, metrics] = [await server.port('http'), await server.port('metrics')]
+  expect((await fetch(`http://127.0.0.1:${http}/`)).status).toBe(200)
+  expect((await fetch(`http://127.0.0.1:${metrics}/live`)).status).toBe(200)
+})
+
 describe('what it says to a newcomer', () => {
   const { config } = loadConfig({ text: 'domains: [example.org, example.net]', env: {} })
   const certificate = { selfSigned: false } as Running['certificate']
   const edge = { listeners: [] } as unknown as Running['edge']
   const said = (host: string, given: Config = config) =>
-    welcome({ config: given, source: 'file' }, { certificate, edge, http: [{ host, port: 5280 }] })
+    welcome({ config: given, source: 'file' }, { certificate, edge, http: [{ name: 'http', host, port: 5280 }] })
 
   test.each([
     ['::', 'example.org'],

@@ -1,4 +1,6 @@
-// `rookery run`: starts the server in the foreground, says how to use it, and stops it on SIGTERM or SIGINT.
+// `rookery run`: starts the server in the foreground, says how to use it, and stops it on SIGTERM or SIGINT. On SIGHUP it reads
+// the certificates again; where a terminal is what it runs in, that is the end of the terminal, and of the server.
+import { isatty } from 'node:tty'
 import { createLog } from '#core/log.ts'
 import { VERSION } from '#core/version.ts'
 import { type Running, startEmbedded } from '#embedded/main.ts'
@@ -22,9 +24,13 @@ export async function run(args: readonly string[]): Promise<number> {
 
   const stopped = untilTold()
   const startedAt = performance.now()
+  let reload: (() => Promise<void>) | undefined
+  if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
   const running = await startEmbedded(config, modules, log)
+  reload = () => running.reload()
   for (const { name, host, port, driver } of running.edge.listeners)
     log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
+  for (const { name, host, port } of [...running.http, ...running.metrics]) log.info('listener.opened', { name, host, port })
   log.info('server.started', {
     version: VERSION,
     domains: config.domains,
@@ -50,7 +56,9 @@ export async function run(args: readonly string[]): Promise<number> {
 
 function untilTold(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal))
+    const ends: NodeJS.Signals[] = ['SIGTERM', 'SIGINT']
+    if (isatty(0)) ends.push('SIGHUP')
+    for (const signal of ends) process.once(signal, () => resolve(signal))
   })
 }
 
@@ -60,15 +68,16 @@ export function welcome(
   running: Pick<Running, 'certificate' | 'edge' | 'http'>,
 ): string {
   const domain = config.domains[0]!
+  const registration = config.hosts[domain]?.registration ?? config.registration
   const lines = ['', `  Rookery ${VERSION} serves ${config.domains.join(', ')}`, '']
   const [http] = running.http
   if (http !== undefined) {
     lines.push(`  Open     http://${placeOf(http.host, domain)}:${http.port}/        how to connect, and a chat page to click on`)
   }
   lines.push(
-    config.registration === 'open'
+    registration === 'open'
       ? `  Register in any client: server ${domain}, a name and a password of yours`
-      : `  Register bin/rookery user add NAME@${domain}      (registration is ${config.registration})`,
+      : `  Register bin/rookery user add NAME@${domain}      (registration is ${registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
   if (running.certificate.selfSigned)

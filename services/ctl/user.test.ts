@@ -77,6 +77,31 @@ test('at rest: what was done holds when the server runs', async () => {
   expect(await logIn(await server.port('c2s'), 'tybalt', 'one')).toBe('failure')
 })
 
+test('disabled and enabled, of a running server and at rest: the account stays, and nobody logs in', async () => {
+  await user('add', 'romeo@localhost', '--password', 'one')
+  await user('add', 'juliet@localhost', '--password', 'one')
+  expect(await user('disable', 'romeo@localhost', '--reason', 'spam')).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/^romeo@localhost disabled in /),
+  })
+  const server = await place.run(config)
+  const port = await server.port('c2s')
+  expect([await logIn(port, 'romeo', 'one'), await logIn(port, 'juliet', 'one')]).toEqual(['failure', 'success'])
+  expect(await user('disable', 'juliet@localhost')).toMatchObject({ code: 0 })
+  expect((await user('list')).out).toBe('juliet@localhost\tdisabled\nromeo@localhost\tdisabled: spam\n')
+  expect(await user('enable', 'romeo@localhost')).toMatchObject({
+    code: 0,
+    out: 'romeo@localhost enabled on the running server\n',
+  })
+  expect([await logIn(port, 'romeo', 'one'), await logIn(port, 'juliet', 'one')]).toEqual(['success', 'failure'])
+  expect((await user('list')).out).toBe('juliet@localhost\tdisabled\nromeo@localhost\n')
+  expect(await user('disable', 'romeo@localhost', '--reason', 'two\nlines')).toMatchObject({
+    code: 1,
+    err: 'rookery: romeo@localhost: a reason is one line of at most 500 characters\n',
+  })
+  expect(await user('enable', 'nobody@localhost')).toMatchObject({ code: 1, err: 'rookery: nobody@localhost: no such account\n' })
+})
+
 test('after a server was killed its data is at rest, whatever it left behind', async () => {
   const server = await place.run(config)
   await user('add', 'romeo@localhost', '--password', 'one')

@@ -1,19 +1,18 @@
-// `rookery user add|list|passwd|remove`: accounts, of the server that runs on the data folder, or of its data at rest.
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { createLog } from '#core/log.ts'
-import { type AccountRequest, type Perform, parseAccount } from '#embedded/account-calls.ts'
-import { openAtRest } from '#embedded/at-rest.ts'
+// `rookery user add|list|passwd|disable|enable|remove`: accounts, of the server that runs on the data folder, or of its data at rest.
+import { parseAccount } from '#embedded/requests.ts'
 import { StanzaError } from '#xmpp/error.ts'
+import { carryOut } from './carry-out.ts'
 import { parseOptions, UsageError } from './command.ts'
-import { type Configured, readConfiguration } from './configured.ts'
-import { connectControl } from './control-client.ts'
 import { askPassword } from './prompt.ts'
 
-const ACTIONS: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = { add, list, passwd, remove }
-/** A server that starts or stops, and other commands at work on the data at rest, are waited for. */
-const BUSY_WAIT_MS = 30_000
-const BUSY_PAUSE_MS = 50
+const ACTIONS: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  add,
+  list,
+  passwd,
+  disable,
+  enable,
+  remove,
+}
 
 export async function user(args: readonly string[]): Promise<number> {
   const [name = '', ...rest] = args
@@ -35,6 +34,20 @@ async function passwd(args: readonly string[]): Promise<void> {
   process.stdout.write(`${account} has a new password ${where}\n`)
 }
 
+async function disable(args: readonly string[]): Promise<void> {
+  const { options, words } = parseOptions(args, ['config', 'reason'])
+  const account = theAccount('disable', words)
+  const where = await carryOut(options.config, { call: 'account.disable', account, fields: { reason: options.reason } })
+  process.stdout.write(`${account} disabled ${where}\n`)
+}
+
+async function enable(args: readonly string[]): Promise<void> {
+  const { options, words } = parseOptions(args, ['config'])
+  const account = theAccount('enable', words)
+  const where = await carryOut(options.config, { call: 'account.enable', account })
+  process.stdout.write(`${account} enabled ${where}\n`)
+}
+
 async function remove(args: readonly string[]): Promise<void> {
   const { options, words } = parseOptions(args, ['config'])
   const account = theAccount('remove', words)
@@ -42,23 +55,33 @@ async function remove(args: readonly string[]): Promise<void> {
   process.stdout.write(`${account} removed ${where}\n`)
 }
 
-/** The accounts on standard output, one a line, in the order of their names in each domain; the rest on standard error. */
+/**
+ * The accounts on standard output, one a line, in the order of their names in each domain; behind a tab, that one is disabled,
+ * and why. The rest on standard error.
+ */
 async function list(args: readonly string[]): Promise<void> {
   const { options, words } = parseOptions(args, ['config'])
   const [domain, ...more] = words
   if (more.length > 0) throw new UsageError(`user list takes one domain, and no ${more[0]}`)
   const byDomain = new Map<string, string[]>()
   let count = 0
-  const where = await carryOut(options.config, { call: 'account.list', fields: { domain } }, false, (account) => {
+  const where = await carryOut(options.config, { call: 'account.list', fields: { domain } }, false, (entry) => {
+    const { account, disabled } = typeof entry === 'string' ? { account: entry } : (entry as DisabledEntry)
+    const line = disabled === undefined ? account : `${account}\tdisabled${disabled === '' ? '' : `: ${disabled}`}`
     const at = account.slice(account.indexOf('@') + 1)
-    const accounts = byDomain.get(at)
-    if (accounts === undefined) byDomain.set(at, [account])
-    else accounts.push(account)
+    const lines = byDomain.get(at)
+    if (lines === undefined) byDomain.set(at, [line])
+    else lines.push(line)
     count++
   })
   process.stdout.on('error', () => {}) // `| head` has seen enough
-  for (const accounts of byDomain.values()) process.stdout.write(`${accounts.sort().join('\n')}\n`)
+  for (const lines of byDomain.values()) process.stdout.write(`${lines.sort().join('\n')}\n`)
   process.stderr.write(`${count === 1 ? '1 account' : `${count} accounts`} ${where}\n`)
+}
+
+interface DisabledEntry {
+  readonly account: string
+  readonly disabled?: string
 }
 
 async function accountAndPassword(
@@ -79,51 +102,5 @@ function theAccount(action: string, words: readonly string[]): string {
   } catch (error) {
     if (error instanceof StanzaError) throw new Error(error.text)
     throw error
-  }
-}
-
-interface Reached {
-  readonly perform: Perform
-  /** For the end of a sentence. */
-  readonly where: string
-  close(): Promise<void> | void
-}
-
-/** Performs one request, and says where. Throws Error with a sentence for whoever typed the command. */
-async function carryOut(
-  file: string | undefined,
-  request: AccountRequest,
-  mayBeFirst = false,
-  onEntry: (entry: string) => void = () => {},
-): Promise<string> {
-  const reached = await reach(await readConfiguration(file), mayBeFirst)
-  try {
-    for await (const entry of reached.perform(request)) onEntry(entry)
-  } catch (error) {
-    if (!(error instanceof StanzaError)) throw error
-    const why = error.text === '' ? `it could not be done (${error.condition}); the log says why` : error.text
-    throw new Error(request.account === undefined ? why : `${request.account}: ${why}`, { cause: error })
-  } finally {
-    await reached.close()
-  }
-  return reached.where
-}
-
-async function reach({ config, modules }: Configured, mayBeFirst: boolean): Promise<Reached> {
-  const log = createLog({ level: 'warn', pretty: true, write: (line) => void process.stderr.write(line) })
-  const deadline = performance.now() + BUSY_WAIT_MS
-  for (;;) {
-    const running = await connectControl(config.data)
-    if (running !== undefined) return { ...running, where: 'on the running server' }
-    if (!mayBeFirst && !existsSync(join(config.data, 'rookery.sqlite'))) {
-      throw new Error(
-        `no server runs on ${config.data}, and none has: there are no accounts; --config FILE tells where the data is`,
-      )
-    }
-    const atRest = await openAtRest(config, modules, log)
-    if (atRest !== undefined) return { ...atRest, where: `in ${config.data}; no server runs on it` }
-    if (performance.now() > deadline)
-      throw new Error(`another rookery process is at work on ${config.data}; wait until it is done`)
-    await new Promise((resume) => setTimeout(resume, BUSY_PAUSE_MS))
   }
 }

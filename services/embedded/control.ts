@@ -6,6 +6,8 @@
 //   ← {"told":null}                                          or {"condition":"conflict","text":"the account exists"}
 //   → {"call":"account.list","fields":{"domain":"localhost"}}
 //   ← {"entry":"romeo@localhost"} … {"told":1}
+//   → {"call":"session.list","account":"romeo@localhost"}
+//   ← {"entry":{"jid":"romeo@localhost/garden","available":true,…}} … {"told":1}
 //
 // Who may connect may do all of this: the socket is open to its owner alone. It also tells a second server that the folder
 // is taken; what makes that certain is the lock (folder-lock.ts), held for as long as the socket is there.
@@ -17,13 +19,13 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import type { Process, RunningRole } from '#core/process.ts'
 import { type StanzaCondition, StanzaError } from '#xmpp/error.ts'
-import { type AccountRequest, accountCalls, type Perform } from './account-calls.ts'
+import { type AccountRequest, accountCalls, type Entry, type Perform } from './account-calls.ts'
 import { type FolderLock, tryLockFolder } from './folder-lock.ts'
 import { LineTooLong, linesOf } from './lines.ts'
 
 /** One line of an answer. A list is any number of entries and then what is told. */
 export type ControlLine =
-  | { readonly entry: string }
+  | { readonly entry: Entry }
   | { readonly told: unknown }
   | { readonly condition: StanzaCondition; readonly text: string }
 

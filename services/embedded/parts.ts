@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { memoryBus } from '#bus/memory.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
+import { serverFacts } from '#core/hosts.ts'
 import type { Log } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
@@ -47,7 +48,7 @@ export function makeProcess(
     moduleOptions: config.modules,
     modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
     journals: modules.flatMap(({ journals = [] }) => journals),
-    server: { domains: config.domains, registration: config.registration, version: VERSION, moduleOptions: config.modules },
+    server: serverFacts(config, VERSION, config.modules),
     clock,
     log,
     metrics: new Metrics(),

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { memoryBus } from '#bus/memory.ts'
 import { systemClock } from '#core/clock.ts'
 import { type Config, loadConfig } from '#core/config.ts'
+import { serverFacts } from '#core/hosts.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
@@ -37,7 +38,7 @@ export function testProcess(config: Config = testConfig(), modules: readonly Any
     moduleOptions: {},
     modules,
     journals: modules.flatMap(({ journals = [] }) => journals),
-    server: { domains: config.domains, registration: config.registration, version: '0', moduleOptions: {} },
+    server: serverFacts(config, '0', {}),
     clock: systemClock,
     log,
     metrics: new Metrics(),

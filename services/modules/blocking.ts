@@ -9,6 +9,7 @@
 // that serves him. What goes to a bare JID, as broadcasts do, is not stopped by a block of one of its resources (§6).
 import { DROP } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall } from '#core/module.ts'
+import { elementText, jsonOf } from '#core/portable.ts'
 import type { SharedRecord } from '#core/shared.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -74,6 +75,9 @@ export default defineModule<Blocking, Options>({
   ],
   features: { host: [NS, NS_REPORTING] },
   namespaces: [NS],
+  portable: [
+    { of: 'blocking', write: (list) => elementText(el('blocklist', NS, {}, ...itemsOf(jsonOf<Blocklist>(list)))) }, // as §3.2 shows it
+  ],
   options: {
     jidsMax: { default: 1_000, min: 1, max: 10_000, doc: 'Addresses one account may block.' },
   },

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { featuresAfterLogin } from '#edge/features.ts'
-import type { Edge } from '#edge/main.ts'
+import { factsOf } from '#core/hosts.ts'
 import { harness } from '#test/harness.ts'
 import { attr, el } from '#xmpp/stanza.ts'
 import { parseElement } from '#xmpp/xml.ts'
@@ -75,7 +74,7 @@ describe('XEP-0115 §6.3 Stream Feature', () => {
     await using server = await harness([caps, disco, ping])
     const romeo = await server.connect('romeo@example.org/garden')
     const { modules, server: facts } = server.process
-    const c = featuresAfterLogin({ modules, server: facts } as Edge).find(({ name }) => name === 'c')!
+    const c = caps.streamFeatures!(factsOf(facts, 'example.org'), modules)[0]!
     expect(c).toMatchObject({ ns: 'http://jabber.org/protocol/caps', attrs: { hash: 'sha-1' } })
 
     const plain = await romeo.get(el('query', NS_DISCO_INFO), 'example.org')

@@ -1,5 +1,6 @@
 // XEP-0115: Entity Capabilities: the hash of what disco#info says, and the server's own in its stream features.
 import { createHash } from 'node:crypto'
+import { factsOf } from '#core/hosts.ts'
 import { type AnyModule, defineModule, type ServerFacts } from '#core/module.ts'
 import { NS_DATA } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, textOf } from '#xmpp/stanza.ts'
@@ -88,7 +89,10 @@ export default defineModule({
   streamFeatures: (server, modules) => [el('c', NS, { hash: 'sha-1', node: SOFTWARE_NODE, ver: ownHash(server, modules) })], // §6.3
 
   setup(app) {
-    const info = hostInfo(app.server, app.modules)
-    app.need(disco).nodes.add(`${SOFTWARE_NODE}#${ownHash(app.server, app.modules)}`, () => info) // §6.2
+    const { nodes } = app.need(disco)
+    for (const facts of new Set(app.server.domains.map((domain) => factsOf(app.server, domain)))) {
+      const info = hostInfo(facts, app.modules)
+      nodes.add(`${SOFTWARE_NODE}#${capsHash(info)}`, () => info) // §6.2
+    }
   },
 })

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { factsOf } from '#core/hosts.ts'
 import type { AnyModule } from '#core/module.ts'
 import { checkOptions } from '#core/options.ts'
-import { featuresAfterLogin } from '#edge/features.ts'
-import type { Edge } from '#edge/main.ts'
 import { harness } from '#test/harness.ts'
 import { formOf, formTypeOf } from '#xmpp/form.ts'
 import { attr, el } from '#xmpp/stanza.ts'
@@ -56,8 +55,7 @@ describe('XEP-0115 §5.1 Generation Method', () => {
     await using server = await harness([caps, disco, contact], GIVEN)
     const romeo = await server.connect('romeo@example.org/garden')
     const { modules, server: facts } = server.process
-    const capsOf = (modules: readonly AnyModule[]) =>
-      featuresAfterLogin({ modules, server: facts } as Edge).find(({ name }) => name === 'c')!
+    const capsOf = (modules: readonly AnyModule[]) => caps.streamFeatures!(factsOf(facts, 'example.org'), modules)[0]!
     const c = capsOf(modules)
     const plain = await romeo.get(INFO, 'example.org')
     expect(formOf(plain)).toBeDefined()
@@ -66,5 +64,34 @@ describe('XEP-0115 §5.1 Generation Method', () => {
     const node = `${attr(c, 'node')}#${attr(c, 'ver')}` // §6.2
     expect((await romeo.get(el('query', NS_DISCO_INFO, { node }), 'example.org')).children).toEqual(plain.children)
     expect(attr(capsOf(modules.filter(({ name }) => name !== 'contact')), 'ver')).not.toBe(attr(c, 'ver'))
+  })
+})
+
+describe('a domain with addresses of its own', () => {
+  const config = {
+    domains: ['example.org', 'example.net'],
+    modules: { contact: { support: SUPPORT } },
+    hosts: { 'example.net': { modules: { contact: { abuse: ['mailto:abuse@example.net'] } } } },
+  }
+  const options = { config, modules: { contact: { support: [SUPPORT] } } }
+
+  test('shows them beside those of all, and the others do not; its hash is its own', async () => {
+    await using server = await harness([caps, disco, contact], options)
+    const { modules, server: facts } = server.process
+    const hashes: string[] = []
+    for (const [domain, fields] of [
+      ['example.org', ['support-addresses']],
+      ['example.net', ['abuse-addresses', 'support-addresses']],
+    ] as const) {
+      const romeo = await server.connect(`romeo@${domain}/garden`)
+      const plain = await romeo.get(INFO, domain)
+      expect(formOf(plain)!.fields.map(({ var: name }) => name)).toEqual(['FORM_TYPE', ...fields])
+      const c = caps.streamFeatures!(factsOf(facts, domain), modules)[0]!
+      expect(capsHash(plain.children)).toBe(attr(c, 'ver'))
+      const node = `${attr(c, 'node')}#${attr(c, 'ver')}`
+      expect((await romeo.get(el('query', NS_DISCO_INFO, { node }), domain)).children).toEqual(plain.children)
+      hashes.push(attr(c, 'ver'))
+    }
+    expect(new Set(hashes).size).toBe(2)
   })
 })

@@ -42,7 +42,7 @@ export default defineModule<void, Options>({
 
 function addresses(what: string): OptionSpec<readonly string[]> {
   const doc = `${what}, shown to everybody (XEP-0157): URIs, as \`mailto:…\`, \`xmpp:…\` or \`https://…\`.`
-  return { default: [], max: 20, entry: { right: 'a URI', prepare: preparedUri }, doc }
+  return { default: [], max: 20, entry: { right: 'a URI', prepare: preparedUri }, perDomain: true, doc }
 }
 
 /** §3: `status-addresses` MUST be URIs and the others SHOULD; nobody can click on one that is not. */

@@ -2,6 +2,7 @@
 //
 // What is announced follows from the metadata and options of the modules and from nothing else, so that every edge computes the
 // same hash of it for its stream features (caps.ts) as this module answers with. Only items come and go at run time.
+import { factsOf } from '#core/hosts.ts'
 import { type AnyModule, defineModule, type IqCall, type ServerFacts } from '#core/module.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -20,9 +21,11 @@ export interface Item {
 export interface Disco {
   /** What the host lists (§4.1): services with addresses of their own. */
   readonly items: { add(item: Item): void }
-  /** What the host answers for a node (§3.2): identities, features and forms. */
-  readonly nodes: { add(node: string, info: () => readonly Element[]): void }
+  /** What the host answers for a node: identities, features and forms (§3.2), and its items (§4.2). Either may depend on who asks. */
+  readonly nodes: { add(node: string, info: Answer, items?: Answer): void }
 }
+
+type Answer = (call: IqCall) => readonly Element[]
 
 /** The part of presence/roster.ts that is needed here. */
 interface Rosters {
@@ -62,10 +65,19 @@ export default defineModule<Disco>({
   namespaces: [NS_DISCO_INFO, NS_DISCO_ITEMS],
 
   setup(app) {
-    const host = hostInfo(app.server, app.modules)
+    /** Of each domain that is not as all are. */
+    const hosts = new Map<ServerFacts, readonly Element[]>()
+    const infoOfHost = (domain: string): readonly Element[] => {
+      const facts = factsOf(app.server, domain)
+      const known = hosts.get(facts)
+      if (known !== undefined) return known
+      const info = hostInfo(facts, app.modules)
+      hosts.set(facts, info)
+      return info
+    }
     const account = accountInfo(app.modules)
     const items: Item[] = []
-    const nodes = new Map<string, () => readonly Element[]>()
+    const nodes = new Map<string, { readonly info: Answer; readonly items: Answer }>()
     const rosters = app.needNamed<Rosters>('roster')
 
     /**
@@ -77,18 +89,20 @@ export default defineModule<Disco>({
       throw new StanzaError('service-unavailable')
     }
 
-    app.iq('get', NS_DISCO_INFO, 'query', 'host', ({ payload }) => {
-      const { node } = payload.attrs
-      const info = node === undefined ? host : nodes.get(node)?.()
+    app.iq('get', NS_DISCO_INFO, 'query', 'host', (call) => {
+      const { node } = call.payload.attrs
+      const info = node === undefined ? infoOfHost(call.iq.to!.domain) : nodes.get(node)?.info(call)
       if (info === undefined) throw new StanzaError('item-not-found') // §7
       return el('query', NS_DISCO_INFO, { node }, ...info) // §3.2: the node is mirrored
     })
 
-    app.iq('get', NS_DISCO_ITEMS, 'query', 'host', ({ payload }) => {
-      const { node } = payload.attrs
-      if (node !== undefined && !nodes.has(node)) throw new StanzaError('item-not-found')
-      const listed = node === undefined ? items : []
-      return el('query', NS_DISCO_ITEMS, { node }, ...listed.map(({ jid, name }) => el('item', NS_DISCO_ITEMS, { jid, name })))
+    app.iq('get', NS_DISCO_ITEMS, 'query', 'host', (call) => {
+      const { node } = call.payload.attrs
+      if (node === undefined)
+        return el('query', NS_DISCO_ITEMS, {}, ...items.map(({ jid, name }) => el('item', NS_DISCO_ITEMS, { jid, name })))
+      const known = nodes.get(node)
+      if (known === undefined) throw new StanzaError('item-not-found') // §7
+      return el('query', NS_DISCO_ITEMS, { node }, ...known.items(call))
     })
 
     app.iq('get', NS_DISCO_INFO, 'query', 'account', async (call) => {
@@ -103,6 +117,9 @@ export default defineModule<Disco>({
       return el('query', NS_DISCO_ITEMS)
     })
 
-    return { items: { add: (item) => items.push(item) }, nodes: { add: (node, info) => nodes.set(node, info) } }
+    return {
+      items: { add: (item) => items.push(item) },
+      nodes: { add: (node, info, items = () => []) => nodes.set(node, { info, items }) },
+    }
   },
 })

@@ -11,7 +11,7 @@
 import { type App, defineModule, type IqCall } from '#core/module.ts'
 import type { AccountRecord } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import type { Jid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { attr, type Element, el, type Stanza, textOf } from '#xmpp/stanza.ts'
 
@@ -19,6 +19,13 @@ const NS = 'jabber:iq:last'
 const REQUEST = `{${NS}}query`
 /** A status that is longer is cut: it is read with every login. */
 const STATUS_LENGTH_MAX = 500
+
+declare module '#core/call.ts' {
+  interface Calls {
+    /** When an account logged out, for who administers it; null where that is not known. */
+    'last.logout': { ask: Record<string, never>; tell: number | null }
+  }
+}
 
 interface Options {
   storeLogout: boolean
@@ -47,6 +54,7 @@ export default defineModule<void, Options>({
     const startedMs = app.clock.monotonic()
     app.iq('get', NS, 'query', 'host', () => answer(app.clock.monotonic() - startedMs)) // §5
     app.iq('get', NS, 'query', 'account', (call) => answerFor(app, logouts, call)) // §3; also for one's own account
+    app.answer('last.logout', (account) => logouts.read(parseJid(account), (logout) => logout?.atMs ?? null))
     if (app.role === 'presence' && app.options.storeLogout) {
       app.copy('inbound', (stanza, { account }) => {
         if (stanza.name === 'presence' && stanza.type === 'unavailable' && stanza.from.bare === account.bare)

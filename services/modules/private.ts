@@ -6,6 +6,7 @@
 //   pk = j#private#romeo@example.org   sk = SHA-256 of the namespace, and 'b'   the elements, as XML
 import { createHash } from 'node:crypto'
 import { type App, defineModule } from '#core/module.ts'
+import { elementText } from '#core/portable.ts'
 import type { AccountJournal } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
@@ -27,6 +28,16 @@ export default defineModule<void, Options>({
   features: { host: [NS], account: [NS] },
   namespaces: [NS],
   journals: ['private'],
+  portable: [
+    {
+      of: 'private',
+      around: { name: 'query', ns: NS }, // XEP-0227 §4.6
+      write: (entry) =>
+        elementsOf(entry)
+          .map((element) => elementText(element, NS))
+          .join(''),
+    },
+  ],
   options: {
     namespaceBytesMax: {
       default: 65_536,

@@ -1,6 +1,6 @@
 // How many accounts an address may register in an hour: a sliding window per address, bounded in all directions.
-import { isIPv6 } from 'node:net'
 import type { Clock } from '#core/clock.ts'
+import { networkOf } from '#core/network.ts'
 
 const HOUR_MS = 3_600_000
 /** Addresses remembered; one more, and the one that has been quiet for longest is forgotten. */
@@ -43,19 +43,4 @@ export class RegistrationRate {
     const at = times?.indexOf(time) ?? -1
     if (at >= 0) times!.splice(at, 1)
   }
-}
-
-/** Of an IPv6 address its first 64 bits: one customer has at least as many addresses as that leaves (RFC 6177 §2). */
-export function networkOf(address: string): string {
-  const bare = address.replace(/%.*$/, '')
-  if (!isIPv6(bare)) return address
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(bare)
-  if (mapped !== null) return mapped[1]!
-  const [head = '', tail] = new URL(`http://[${bare}]`).hostname.slice(1, -1).split('::')
-  const groups = head === '' ? [] : head.split(':')
-  if (tail !== undefined) {
-    const after = tail === '' ? 0 : tail.split(':').length
-    while (groups.length < 8 - after) groups.push('0')
-  }
-  return `${[...groups, '0', '0', '0', '0'].slice(0, 4).join(':')}::/64`
 }

@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
+import { factsOf } from '#core/hosts.ts'
 import type { ServerFacts } from '#core/module.ts'
 import { decodeCredentials, verifyPassword } from '#core/scram-keys.ts'
 import { type Answer, type HarnessOptions, harness, type Refusal, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
-import { childOf, type Element, el, textOf } from '#xmpp/stanza.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import { childOf, type Element, el, find, textOf } from '#xmpp/stanza.ts'
 import offline from './offline.ts'
 import registration from './registration.ts'
 
@@ -88,6 +90,15 @@ describe('XEP-0077 §3.1 Entity Registers with a Host', () => {
   test.each(['root', 'Admin', 'adm1n', 'r.o.o.t', 'p0stmaster', 'adrnin'])('the username %s is reserved', async (name) => {
     await using server = await open()
     expect(await server.stranger('set', filled(name))).toMatchObject({ condition: 'conflict' })
+  })
+
+  test.each(['bard', 'kit'])('an administrator’s name used to be anybody’s until he had an account: %s', async (name) => {
+    const hosts = { 'example.net': { admins: ['kit@example.org'] } }
+    const config = { domains: ['example.org', 'example.net'], admins: ['bard@example.org'], hosts }
+    await using server = await open({ config })
+    expect(await server.stranger('set', filled(name))).toMatchObject({ condition: 'conflict' })
+    expect(await server.stranger('set', filled('bard'), { to: 'example.net' })).toBeUndefined()
+    expect(await server.exists(`${name}@example.org`)).toBe(false)
   })
 
   test('what is reserved is the administrator’s choice', async () => {
@@ -242,6 +253,17 @@ describe('XEP-0077 §3.3 User Changes Password', () => {
     expect(await hasPassword(server, 'bill@example.org', 'oldpass')).toBe(false)
   })
 
+  test('whoever else has logged in by the old one is put out, and the session that asks stays', async () => {
+    await using server = await open()
+    await server.account('bill@example.org', 'oldpass')
+    const bill = await server.bind('bill@example.org/globe')
+    const thief = await server.bind('bill@example.org/thief')
+    const other = await server.connect('will@example.org/globe')
+    expect(await bill.iq('set', filled('bill', 'newpass'))).toBeUndefined()
+    await server.quiet()
+    expect([bill.closed, thief.closed?.condition, other.closed]).toEqual([undefined, 'not-authorized', undefined])
+  })
+
   test.each([
     ['an empty password', filled('bill', ''), 'not-acceptable'],
     ['a password that cannot be used', filled('bill', '\u0085'), 'not-acceptable'],
@@ -286,4 +308,46 @@ describe('XEP-0077 §8 Stream Feature', () => {
     expect(feature('closed')).toEqual([])
     expect(feature('invite')).toEqual([])
   })
+})
+
+describe('XEP-0077 §9 Error Handling', () => {
+  test('a refusal has the code of old, besides its condition', async () => {
+    await using server = await open({ config: { limits: { registrationsPerHourPerAddress: 1 } } })
+    const codeOf = async (answer: Promise<Answer>) => {
+      const { stanza, condition } = (await answer) as Refusal
+      return `${find(stanza, 'error', NS_CLIENT)!.attrs.code} ${condition}`
+    }
+    await server.account('bill@example.org')
+    expect(await codeOf(server.stranger('set', filled('bill')))).toBe('409 conflict')
+    expect(await codeOf(server.stranger('set', filled('..')))).toBe('406 not-acceptable')
+    expect(await codeOf(server.stranger('set', REMOVE))).toBe('400 unexpected-request')
+    await server.stranger('set', filled('will'))
+    expect(await codeOf(server.stranger('set', filled('phil')))).toBe('500 resource-constraint')
+    const bill = await server.connect('bill@example.org/globe')
+    expect(await codeOf(bill.iq('set', query()))).toBe('400 bad-request')
+    Object.assign(server.process.server, { registration: 'closed' })
+    expect(await codeOf(server.stranger('get', query()))).toBe('503 service-unavailable')
+  })
+
+  test('what is refused elsewhere has none', async () => {
+    await using server = await open()
+    const bill = await server.connect('bill@example.org/globe')
+    const { stanza } = (await bill.iq('get', el('query', 'urn:example:nothing'))) as Refusal
+    expect(find(stanza, 'error', NS_CLIENT)!.attrs).toEqual({ type: 'cancel' })
+  })
+})
+
+test('a domain may be open while the others are closed, and say it in its own words', async () => {
+  const hosts = { 'example.net': { registration: 'open', modules: { registration: { instructions: 'Come in.' } } } }
+  const domains = ['example.org', 'example.net']
+  await using server = await open({ config: { domains, registration: 'closed', hosts } })
+  expect(await server.stranger('get', query())).toMatchObject({ condition: 'service-unavailable' })
+  expect(await server.stranger('set', filled('bill'))).toMatchObject({ condition: 'service-unavailable' })
+  const form = (await server.stranger('get', query(), { to: 'example.net' })) as Element
+  expect(textOf(childOf(form, 'instructions', NS)!)).toBe('Come in.')
+  expect(await server.stranger('set', filled('bill'), { to: 'example.net' })).toBeUndefined()
+  expect(await server.exists('bill@example.net')).toBe(true)
+  expect(await server.exists('bill@example.org')).toBe(false)
+  const offered = (domain: string) => registration.streamFeaturesBeforeLogin!(factsOf(server.process.server, domain))
+  expect([offered('example.org').length, offered('example.net').length]).toEqual([0, 1])
 })

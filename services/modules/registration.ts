@@ -2,10 +2,12 @@
 //
 // A stranger may only ask for the fields and fill them in, where registration is open; all else is about the account
 // that the asker is logged in as. Field names are those of the schema; a data form is not offered, so none is read.
+import { factsOf, isAdminAnywhere } from '#core/hosts.ts'
 import { type App, defineModule, type IqCall } from '#core/module.ts'
-import { StanzaError } from '#xmpp/error.ts'
+import { type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import { type Jid, makeJid, prepareLocal } from '#xmpp/jid.ts'
 import { childOf, type Element, el, textOf } from '#xmpp/stanza.ts'
+import { nameOf, RESERVED, reservedNames } from './registration-names.ts'
 import { RegistrationRate } from './registration-rate.ts'
 
 const NS = 'jabber:iq:register'
@@ -17,12 +19,6 @@ interface Options {
   usernameBytesMax: number
 }
 
-/** Names by which users would expect the people who run the server (RFC 2142, and habit). */
-const RESERVED = [
-  ...['abuse', 'admin', 'administrator', 'hostmaster', 'moderator', 'noreply', 'operator'],
-  ...['postmaster', 'root', 'security', 'support', 'system', 'webmaster'],
-]
-
 export default defineModule<void, Options>({
   name: 'registration',
   home: 'router',
@@ -32,18 +28,23 @@ export default defineModule<void, Options>({
   strangers: [NS],
   streamFeaturesBeforeLogin: ({ registration }) => (registration === 'open' ? [el('register', NS_FEATURE)] : []), // §8
   options: {
-    instructions: { default: 'Choose a username and a password.', max: 1_000, doc: 'Shown above the fields (XEP-0077 §3.1).' },
+    instructions: {
+      default: 'Choose a username and a password.',
+      max: 1_000,
+      perDomain: true,
+      doc: 'Shown above the fields (XEP-0077 §3.1).',
+    },
     reserved: { default: RESERVED, max: 1_000, doc: 'Usernames, and what looks like them, that nobody can register.' },
     usernameBytesMax: { default: 64, min: 1, max: 1_023, doc: 'The longest username that can be registered, in bytes of UTF-8.' },
   },
 
   setup(app) {
     const registration = new Registration(app)
-    app.iq('get', NS, 'query', 'stranger', () => registration.fields())
+    app.iq('get', NS, 'query', 'stranger', ({ iq }) => refusing(false, () => registration.fields(iq.to!.domain)))
     app.iq('set', NS, 'query', 'stranger', (call) => registration.register(call))
     for (const target of ['self', 'host'] as const) {
-      app.iq('get', NS, 'query', target, (call) => registration.registered(accountOf(call)))
-      app.iq('set', NS, 'query', target, (call) => registration.change(accountOf(call), call.payload))
+      app.iq('get', NS, 'query', target, (call) => refusing(true, () => registration.registered(accountOf(call))))
+      app.iq('set', NS, 'query', target, (call) => refusing(false, () => registration.change(accountOf(call), call)))
     }
   },
 })
@@ -63,18 +64,26 @@ class Registration {
   constructor(app: App<Options>) {
     this.#app = app
     this.#rate = new RegistrationRate(app.limits.registrationsPerHourPerAddress, app.clock)
-    this.#reserved = new Set(app.options.reserved.map(skeleton))
+    this.#reserved = reservedNames(app.options.reserved)
   }
 
   /** §3.1: what a stranger has to fill in. */
-  fields(): Element {
-    this.#demandOpen()
-    return el('query', NS, {}, this.#instructions(), el('username', NS), el('password', NS))
+  fields(domain: string): Element {
+    this.#demandOpen(domain)
+    return el('query', NS, {}, this.#instructions(domain), el('username', NS), el('password', NS))
   }
 
   /** §3.1: to somebody who is registered already. */
-  registered({ local }: Jid): Element {
-    return el('query', NS, {}, el('registered', NS), this.#instructions(), el('username', NS, {}, local), el('password', NS))
+  registered({ local, domain }: Jid): Element {
+    return el(
+      'query',
+      NS,
+      {},
+      el('registered', NS),
+      this.#instructions(domain),
+      el('username', NS, {}, local),
+      el('password', NS),
+    )
   }
 
   /** §3.1: a stranger has filled in the fields, which are sent back with a refusal, but for the password. */
@@ -83,12 +92,15 @@ class Registration {
   }
 
   async #register({ payload, iq, address }: IqCall): Promise<void> {
-    this.#demandOpen()
+    const { domain } = iq.to!
+    this.#demandOpen(domain)
     if (childOf(payload, 'remove', NS) !== undefined) throw new StanzaError('unexpected-request', 'log in first') // §3.2
     const username = fieldOf(payload, 'username')
     const password = fieldOf(payload, 'password')
     if (username === '' || password === '') throw new StanzaError('not-acceptable', 'a username and a password are needed')
-    const account = makeJid(this.#nameOf(username), iq.to!.domain)
+    const account = makeJid(nameOf(username, this.#reserved, this.#app.options.usernameBytesMax), domain)
+    // Whoever is to administer the server is made by who runs it: his name may be free when registration is opened.
+    if (isAdminAnywhere(this.#app.server, account)) throw new StanzaError('conflict', 'the username is reserved')
     if (await this.#app.accounts.exists(account)) throw new StanzaError('conflict', 'the username is taken')
 
     const place = this.#rate.take(address)
@@ -104,10 +116,10 @@ class Registration {
   }
 
   /** §3.2 and §3.3. What was sent is not sent back. */
-  change(account: Jid, payload: Element): Promise<void> {
-    return refusing(false, () =>
-      childOf(payload, 'remove', NS) === undefined ? this.#changePassword(account, payload) : this.#remove(account, payload),
-    )
+  change(account: Jid, { payload, session }: IqCall): Promise<void> {
+    return childOf(payload, 'remove', NS) === undefined
+      ? this.#changePassword(account, payload, session?.session)
+      : this.#remove(account, payload)
   }
 
   /** §3.2: with all its data; then its sessions end with not-authorized, behind the answer. */
@@ -118,8 +130,8 @@ class Registration {
     this.#app.log.info('account.removed', { account: account.bare })
   }
 
-  /** §3.3. Durable before it is answered. */
-  async #changePassword(account: Jid, payload: Element): Promise<void> {
+  /** §3.3. Durable before it is answered. Of the account's sessions only the one that asks stays. */
+  async #changePassword(account: Jid, payload: Element, asking: string | undefined): Promise<void> {
     if (childOf(payload, 'username', NS) === undefined || childOf(payload, 'password', NS) === undefined) {
       throw new StanzaError('bad-request', 'a username and a password are needed')
     }
@@ -127,32 +139,17 @@ class Registration {
     const password = fieldOf(payload, 'password')
     if (password === '') throw new StanzaError('not-acceptable', 'the password is empty') // the old one is kept
     await this.#app.accounts.setPassword(account, password)
+    await this.#app.emit('account.credentials-changed', { account, except: asking })
     this.#app.log.info('account.password_changed', { account: account.bare })
   }
 
-  #demandOpen(): void {
-    if (this.#app.server.registration !== 'open') throw new StanzaError('service-unavailable', 'registration is closed') // §3.1
+  #demandOpen(domain: string): void {
+    if (factsOf(this.#app.server, domain).registration !== 'open')
+      throw new StanzaError('service-unavailable', 'registration is closed') // §3.1
   }
 
-  #instructions(): Element {
-    return el('instructions', NS, {}, this.#app.options.instructions)
-  }
-
-  /** The username prepared. Throws not-acceptable for one that nobody may have, conflict for a reserved one. */
-  #nameOf(username: string): string {
-    let local: string
-    try {
-      local = prepareLocal(username)
-    } catch (error) {
-      throw new StanzaError('not-acceptable', `the username cannot be used: ${(error as Error).message}`)
-    }
-    const { usernameBytesMax } = this.#app.options
-    if (Buffer.byteLength(local) > usernameBytesMax)
-      throw new StanzaError('not-acceptable', `the username is over ${usernameBytesMax} bytes`)
-    if (/^[.~]|[\\]|\.\./.test(local)) throw new StanzaError('not-acceptable', 'the username looks like the path of a file')
-    if (mixesScripts(local)) throw new StanzaError('not-acceptable', 'the username mixes letters that look alike')
-    if (this.#reserved.has(skeleton(local))) throw new StanzaError('conflict', 'the username is reserved')
-    return local
+  #instructions(domain: string): Element {
+    return el('instructions', NS, {}, this.#app.optionsOf(domain).instructions)
   }
 }
 
@@ -162,15 +159,30 @@ function withoutSecrets(query: Element): Element {
   return el('query', NS, {}, ...(username === undefined ? [] : [username]))
 }
 
-/** RFC 6120 §8.3.1: an error MAY repeat what was refused; here, only this of it. */
-async function refusing(echo: Element | false, task: () => Promise<void>): Promise<void> {
+/**
+ * RFC 6120 §8.3.1: an error MAY repeat what was refused; here, only this of it. XEP-0077 §9 wants the old codes besides
+ * the conditions.
+ */
+async function refusing<T>(echo: Element | boolean, task: () => T | Promise<T>): Promise<T> {
   try {
-    await task()
+    return await task()
   } catch (error) {
     if (!(error instanceof StanzaError)) throw error
     const { condition, text, type, extra } = error
-    throw new StanzaError(condition, text, { type, extra, echo })
+    throw new StanzaError(condition, text, { type, extra, echo, code: CODES[condition] })
   }
+}
+
+/** XEP-0086 §2, of what registration is refused with. */
+const CODES: Partial<Record<StanzaCondition, string>> = {
+  'bad-request': '400',
+  conflict: '409',
+  'item-not-found': '404',
+  'not-acceptable': '406',
+  'not-allowed': '405',
+  'resource-constraint': '500',
+  'service-unavailable': '503',
+  'unexpected-request': '400',
 }
 
 /** The text of a field, '' where it is absent. */
@@ -187,20 +199,4 @@ function isSameName(username: string, account: Jid): boolean {
   } catch {
     return false
   }
-}
-
-/** What remains of a name when letters that are easily taken for each other are one: `Adm1n.` is `admln`, and so is `admin`. */
-function skeleton(name: string): string {
-  return name
-    .toLowerCase()
-    .replace(/[._-]/g, '')
-    .replaceAll('rn', 'm')
-    .replace(/0/g, 'o')
-    .replace(/[1i|]/g, 'l')
-    .replace(/5/g, 's')
-}
-
-/** Latin letters beside Cyrillic or Greek ones: `рeter` begins with a Cyrillic er. */
-function mixesScripts(name: string): boolean {
-  return /\p{Script=Latin}/u.test(name) && /[\p{Script=Cyrillic}\p{Script=Greek}]/u.test(name)
 }

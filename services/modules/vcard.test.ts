@@ -4,7 +4,7 @@ import { memoryTable } from '#table/memory.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
-import { type Element, el, type Stanza } from '#xmpp/stanza.ts'
+import { type Element, el, type Stanza, textOf } from '#xmpp/stanza.ts'
 import vcard from './vcard.ts'
 
 const NS = 'vcard-temp'
@@ -184,7 +184,7 @@ describe('XEP-0398 §4 Presence Broadcast, XEP-0153 §4.1', () => {
     expect(await showing(setup)).toEqual([shown(HASH)])
     const other = createHash('sha1').update('another').digest('hex')
     await setup.juliet.iq('set', card(photo(Buffer.from('another').toString('base64'))))
-    expect(await showing(setup)).toEqual([shown(other)])
+    expect(await showing(setup, STATUS)).toEqual([STATUS, shown(other)])
     await setup.juliet.iq('set', card())
     expect(await showing(setup)).toEqual([])
   })
@@ -208,5 +208,102 @@ describe('XEP-0398 §4 Presence Broadcast, XEP-0153 §4.1', () => {
     await using setup = await setUp({ modules: { vcard: { photoInPresence: false } } })
     await setup.juliet.iq('set', card(photo()))
     expect(await showing(setup, update())).toEqual([update()])
+  })
+})
+
+describe('XEP-0398 §4 a photo that changes', () => {
+  /** What Romeo is shown of Juliet while she does something. */
+  async function shownOn({ server, romeo }: Setup, doing: () => Promise<unknown>): Promise<[string, readonly Element[]][]> {
+    const before = romeo.received.length
+    await doing()
+    await server.quiet()
+    const came = romeo.received.slice(before).filter(({ name, type }) => name === 'presence' && type === '')
+    return came.map((presence) => [presence.from.resource, presence.tree()])
+  }
+
+  const STATUS = el('status', NS_CLIENT, {}, 'on the balcony')
+  const OTHER = createHash('sha1').update('another').digest('hex')
+  const other = photo(Buffer.from('another').toString('base64'))
+
+  async function withTwo(options: HarnessOptions = {}) {
+    const setup = await setUp(options)
+    await showing(setup, STATUS)
+    const phone = await setup.server.online('juliet@example.org/phone')
+    return { ...setup, phone }
+  }
+
+  test('is seen in the presence of every resource at once, and of each once', async () => {
+    await using setup = await withTwo()
+    const { juliet } = setup
+    const first = await shownOn(setup, () => juliet.iq('set', card(photo())))
+    expect(first.sort()).toEqual([
+      ['balcony', [STATUS, shown(HASH)]],
+      ['phone', [shown(HASH)]],
+    ])
+    const second = await shownOn(setup, () => juliet.iq('set', card(other)))
+    expect(second.map(([, children]) => children.at(-1))).toEqual([shown(OTHER), shown(OTHER)])
+    expect(await shownOn(setup, () => juliet.iq('set', card(other, el('NOTE', NS, {}, 'the same photo'))))).toEqual([])
+    expect(await shownOn(setup, async () => setup.phone.available())).toEqual([]) // what is shown already is not shown again
+  })
+
+  test('also to her other resources, and to whoever comes later', async () => {
+    await using setup = await withTwo()
+    await setup.juliet.iq('set', card(photo()))
+    await setup.server.quiet()
+    const seen = setup.phone.received.filter(({ name, from }) => name === 'presence' && from.resource === 'balcony')
+    expect(seen.at(-1)!.tree()).toEqual([STATUS, shown(HASH)])
+    const late = await setup.server.online('romeo@example.org/late')
+    const answers = late.received.filter(({ from }) => from.bare === JULIET).map((presence) => presence.tree().at(-1))
+    expect(answers).toEqual([shown(HASH), shown(HASH)])
+  })
+
+  test('one that is deleted is seen to be gone, and the next one is seen again', async () => {
+    await using setup = await withTwo()
+    const { juliet } = setup
+    await juliet.iq('set', card(photo()))
+    await setup.server.quiet()
+    const gone = await shownOn(setup, () => juliet.iq('set', card()))
+    expect(gone.map(([, children]) => children.at(-1))).toEqual([NO_IMAGE, NO_IMAGE])
+    const back = await shownOn(setup, () => juliet.iq('set', card(other)))
+    expect(back.map(([, children]) => children.at(-1))).toEqual([shown(OTHER), shown(OTHER)])
+  })
+
+  test('a client that wants none in its presence keeps it out, before and after', async () => {
+    await using setup = await withTwo()
+    const { juliet, phone } = setup
+    phone.send(phone.stanza('presence', {}, NO_IMAGE))
+    await setup.server.quiet()
+    expect((await shownOn(setup, () => juliet.iq('set', card(photo())))).map(([resource]) => resource)).toEqual(['balcony'])
+    expect((await shownOn(setup, () => juliet.iq('set', card()))).map(([resource]) => resource)).toEqual(['balcony'])
+    juliet.send(juliet.stanza('presence', {}, STATUS, NO_IMAGE)) // now she wants none herself
+    await setup.server.quiet()
+    expect(await shownOn(setup, () => juliet.iq('set', card(photo())))).toEqual([])
+  })
+
+  test('nobody is told where the server stays out of presence, or who is not there', async () => {
+    await using setup = await withTwo({ modules: { vcard: { photoInPresence: false } } })
+    expect(await shownOn(setup, () => setup.juliet.iq('set', card(photo())))).toEqual([])
+    await using offline = await setUp()
+    expect(await shownOn(offline, () => offline.juliet.iq('set', card(photo())))).toEqual([])
+  })
+})
+
+describe('XEP-0054 the vCard of the host', () => {
+  test('is its domain, and what the configuration says of it, for each domain', async () => {
+    const hosts = { 'example.net': { modules: { vcard: { hostName: 'Globe', hostUrl: 'https://example.net/?a=1&b=2' } } } }
+    const config = { domains: ['example.org', 'example.net'], hosts }
+    await using setup = await setUp({ config, modules: { vcard: { hostDescription: 'A theatre.' } } })
+    const told = async (domain: string) =>
+      Object.fromEntries(
+        (await setup.juliet.get(ASK, domain)).children.map((child) => [(child as Element).name, textOf(child as Element)]),
+      )
+    expect(await told('example.org')).toEqual({ FN: 'example.org', DESC: 'A theatre.', JABBERID: 'example.org' })
+    const net = { FN: 'Globe', URL: 'https://example.net/?a=1&b=2', DESC: 'A theatre.', JABBERID: 'example.net' }
+    expect(await told('example.net')).toEqual(net)
+  })
+
+  test('nobody sets it', async () => {
+    await using setup = await setUp()
+    expect(await setup.juliet.iq('set', card(), 'example.org')).toMatchObject({ condition: 'not-allowed' })
   })
 })

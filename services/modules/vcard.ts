@@ -9,6 +9,7 @@
 //   pk = a#romeo@example.org         sk = vcard   { "photo": SHA-1, or '' }
 import { createHash } from 'node:crypto'
 import { type App, defineModule } from '#core/module.ts'
+import { elementText } from '#core/portable.ts'
 import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
@@ -23,6 +24,9 @@ const ENTRY = 'vcard'
 interface Options {
   bytesMax: number
   photoInPresence: boolean
+  hostName: string
+  hostUrl: string
+  hostDescription: string
 }
 
 /** What is known of a vCard without reading it; null where there is none. */
@@ -39,6 +43,15 @@ export default defineModule<void, Options>({
   features: { host: [NS], account: [NS] }, // XEP-0054 §4
   namespaces: [NS],
   journals: ['vcard'],
+  portable: [
+    {
+      of: 'vcard',
+      write: (entry) =>
+        elementsOf(entry)
+          .map((vcard) => elementText(vcard))
+          .join(''),
+    },
+  ], // XEP-0227 §4.7
   options: {
     bytesMax: {
       default: 65_536,
@@ -50,6 +63,14 @@ export default defineModule<void, Options>({
       default: true,
       doc: 'Whether the server writes the hash of the photo into presence, as clients cannot know it at once (XEP-0398 §4).',
     },
+    hostName: {
+      default: '',
+      max: 200,
+      perDomain: true,
+      doc: 'What the service is called, in the vCard of the host; else its domain.',
+    },
+    hostUrl: { default: '', max: 1_000, perDomain: true, doc: 'Its page, there.' },
+    hostDescription: { default: '', max: 1_000, perDomain: true, doc: 'What there is to say of it, there.' },
   },
 
   setup(app) {
@@ -58,6 +79,10 @@ export default defineModule<void, Options>({
     // §3.3: anybody may ask. What they are told where there is none is what they are told where there is no account.
     app.iq('get', NS, 'vCard', 'account', async ({ account }) => (await vcards.read(account)) ?? none('service-unavailable'))
     app.iq('set', NS, 'vCard', 'self', ({ account, payload }) => vcards.write(account, payload))
+    app.iq('get', NS, 'vCard', 'host', ({ iq }) => hostVCard(iq.to!.domain, app.optionsOf(iq.to!.domain)))
+    app.iq('set', NS, 'vCard', 'host', () => {
+      throw new StanzaError('not-allowed', 'it is in the configuration')
+    })
     // §3.2 allows any error, and §3.3 says why it had better not be one that only an account gives.
     app.iq('set', NS, 'vCard', 'account', () => none('service-unavailable'))
     if (app.role === 'presence' && app.options.photoInPresence) {
@@ -66,17 +91,35 @@ export default defineModule<void, Options>({
   },
 })
 
+/** Of the service (XEP-0054 §3.3: any entity may have one). */
+function hostVCard(domain: string, { hostName, hostUrl, hostDescription }: Options): Element {
+  const fields = [
+    ['FN', hostName || domain],
+    ['URL', hostUrl],
+    ['DESC', hostDescription],
+    ['JABBERID', domain],
+  ] as const
+  return el('vCard', NS, {}, ...fields.filter(([, text]) => text !== '').map(([name, text]) => el(name, NS, {}, text)))
+}
+
 function none(condition: 'item-not-found' | 'service-unavailable'): never {
   throw new StanzaError(condition)
 }
 
+/** Resources that are remembered to show no photo because there was none. */
+const EMPTIED_MAX = 10_000
+
 class VCards {
+  readonly #app: App<Options>
   readonly #bytesMax: number
   readonly #journal: AccountJournal
   readonly #known: AccountRecord<Known>
+  /** Full JIDs whose presence says "no photo" because we made it say so, and not because their clients do. */
+  readonly #emptied = new Set<string>()
 
-  constructor({ options }: App<Options>, journal: AccountJournal, known: AccountRecord<Known>) {
-    this.#bytesMax = options.bytesMax
+  constructor(app: App<Options>, journal: AccountJournal, known: AccountRecord<Known>) {
+    this.#app = app
+    this.#bytesMax = app.options.bytesMax
     this.#journal = journal
     this.#known = known
   }
@@ -88,11 +131,14 @@ class VCards {
     return undefined
   }
 
-  /** §3.2: the whole is replaced. An empty one is none: there is no other way to delete it. */
+  /**
+   * §3.2: the whole is replaced. An empty one is none: there is no other way to delete it. Contacts see another photo at
+   * once, by the presence of every resource, since the clients of the others do not know of it (XEP-0398 §4).
+   */
   async write(account: Jid, vcard: Element): Promise<void> {
     const entry = this.#entryOf(vcard)
     const photo = photoHash(vcard)
-    await this.#known.update(account, (before) => {
+    const { before } = await this.#known.update(account, (before) => {
       // Both or none: what is staged in one turn is one commit.
       if (entry === undefined) {
         this.#journal.remove(account, ENTRY)
@@ -101,6 +147,18 @@ class VCards {
       this.#journal.append(account, ENTRY, entry)
       return before?.photo === photo ? before : { photo }
     })
+    if (this.#app.options.photoInPresence && (before?.photo ?? '') !== photo)
+      await this.#app.reshow(account, (presence) => this.#showing(presence, photo))
+  }
+
+  /** A presence that was shown, with the hash of another photo, or with the news that there is none. */
+  #showing(presence: Stanza, photo: string): Stanza {
+    const { full } = presence.from
+    if (photo !== '') return this.#emptied.delete(full) ? withUpdate(presence, update(photo)) : withHash(presence, photo)
+    if (!presence.tree().some((child) => isUpdate(child) && !isSilent(childOf(child, 'photo', NS_UPDATE)))) return presence
+    this.#emptied.add(full)
+    if (this.#emptied.size > EMPTIED_MAX) this.#emptied.delete(this.#emptied.values().next().value!)
+    return withUpdate(presence, el('x', NS_UPDATE, {}, el('photo', NS_UPDATE)))
   }
 
   /** Undefined for an empty one. Throws not-acceptable for one that is too large. */
@@ -113,6 +171,7 @@ class VCards {
 
   /** XEP-0398 §4, for directed presence, too. An account without a photo says what its client says. */
   stamp(account: Jid, presence: Stanza): MaybePromise<Stanza> {
+    if (this.#emptied.size > 0 && presence.to === undefined) this.#emptied.delete(presence.from.full) // it speaks for itself again
     return this.#known.read(account, (known) =>
       known === null || known.photo === '' ? presence : withHash(presence, known.photo),
     )
@@ -129,13 +188,23 @@ function isAvailable({ name, type }: Stanza): boolean {
  */
 function withHash(presence: Stanza, hash: string): Stanza {
   if (!asBuffer(presence.payload).includes(NS_UPDATE)) return withChildBehind(presence, update(hash))
-  const children = presence.tree()
-  const updates = children.filter(isUpdate)
-  const photos = updates.map((x) => childOf(x, 'photo', NS_UPDATE))
-  const isSilent = (photo: Element | undefined) => photo !== undefined && textOf(photo).trim() === ''
+  const photos = presence
+    .tree()
+    .filter(isUpdate)
+    .map((x) => childOf(x, 'photo', NS_UPDATE))
   const isRight = (photo: Element | undefined) => photo !== undefined && textOf(photo) === hash
   if (photos.some(isSilent) || (photos.length === 1 && isRight(photos[0]))) return presence
-  return withChildren(presence, [...children.filter((child) => !isUpdate(child)), update(hash)])
+  return withUpdate(presence, update(hash))
+}
+
+/** XEP-0153 §4.1: no image is to be advertised. */
+function isSilent(photo: Element | undefined): boolean {
+  return photo !== undefined && textOf(photo).trim() === ''
+}
+
+/** With this one in place of those it has. */
+function withUpdate(presence: Stanza, x: Element): Stanza {
+  return withChildren(presence, [...presence.tree().filter((child) => !isUpdate(child)), x])
 }
 
 function isUpdate({ name, ns }: Element): boolean {

@@ -39,7 +39,8 @@ export interface Departure {
 /** The resources of one account: who is available, and who was told so by directed presence. */
 export class Availability {
   readonly #limits: AvailabilityLimits
-  readonly #resources = new Map<string, Shown>()
+  /** In the order in which they were first heard of. Nearly always one, which in a Map would cost four times as much. */
+  #resources: readonly Shown[] = NONE
 
   constructor(limits: AvailabilityLimits = AVAILABILITY_LIMITS) {
     this.#limits = limits
@@ -66,20 +67,20 @@ export class Availability {
    * @param seenBy whether broadcasts go to this bare JID
    */
   remove(resource: string, sessionId: string, seenBy: (bare: string) => boolean): Departure | undefined {
-    const shown = this.#resources.get(resource)
+    const shown = this.#find(resource)
     if (shown === undefined) return undefined
     const broadcast = shown.broadcast
     const ended = broadcast?.sessionId === sessionId ? broadcast : undefined
     const directed: Jid[] = []
     let found = ended !== undefined
-    for (const [full, target] of shown.directed) {
+    for (const [full, target] of shown.directed ?? NOBODY) {
       if (target.sessionId !== sessionId) continue
       found = true
-      shown.directed.delete(full)
+      shown.directed!.delete(full)
       if (broadcast === undefined || !seenBy(target.to.bare)) directed.push(target.to)
     }
     if (ended !== undefined) shown.broadcast = undefined
-    this.#close(resource, shown)
+    this.#close(shown)
     return found ? { presence: ended?.presence, directed } : undefined
   }
 
@@ -92,71 +93,79 @@ export class Availability {
     const to = presence.to
     if (to === undefined) return
     if (presence.type === 'unavailable') {
-      const shown = this.#resources.get(resource)
+      const shown = this.#find(resource)
       if (shown === undefined) return
       shown.diverged = true
-      if (shown.directed.delete(to.full)) this.#close(resource, shown)
+      if (shown.directed?.delete(to.full)) this.#close(shown)
     } else if (presence.type === '') {
-      const known = this.#resources.get(resource)?.directed
+      const known = this.#find(resource)?.directed
       if (known !== undefined && known.size >= this.#limits.directedMax && !known.has(to.full)) {
         throw new StanzaError('resource-constraint', 'directed presence to too many')
       }
       const shown = this.#open(resource)
       shown.diverged = true
+      shown.directed ??= new Map()
       shown.directed.set(to.full, { to, sessionId })
     }
   }
 
   /** The presence a resource has broadcast; undefined while it is not available. */
   get(resource: string): AvailableResource | undefined {
-    return this.#resources.get(resource)?.broadcast
+    return this.#find(resource)?.broadcast
   }
 
   /** In the order in which they were first heard of. What answers a probe (§4.3.2), and what follows an approval (§3.1.5). */
   available(): AvailableResource[] {
     const list: AvailableResource[] = []
-    for (const { broadcast } of this.#resources.values()) if (broadcast !== undefined) list.push(broadcast)
+    for (const { broadcast } of this.#resources) if (broadcast !== undefined) list.push(broadcast)
     return list
   }
 
   /** Strikes out the directed presence that these have of any resource, and lists it: to be taken back when they are blocked (XEP-0191 §3.3). */
   takeBack(from: (peer: Jid) => boolean): { readonly resource: string; readonly to: Jid }[] {
     const list: { resource: string; to: Jid }[] = []
-    for (const [resource, shown] of this.#resources) {
-      for (const [full, { to }] of shown.directed) {
+    for (const shown of this.#resources) {
+      for (const [full, { to }] of shown.directed ?? NOBODY) {
         if (!from(to)) continue
-        shown.directed.delete(full)
-        list.push({ resource, to })
+        shown.directed!.delete(full)
+        list.push({ resource: shown.resource, to })
       }
-      this.#close(resource, shown)
+      this.#close(shown)
     }
     return list
   }
 
   /** A peer was told `unavailable` of every available resource (§3.2.2, §3.3.3): what those had directed to it is taken back. */
   forget(bare: string): void {
-    for (const { broadcast, directed } of this.#resources.values()) {
-      if (broadcast === undefined) continue
+    for (const { broadcast, directed } of this.#resources) {
+      if (broadcast === undefined || directed === undefined) continue
       for (const [full, { to }] of directed) if (to.bare === bare) directed.delete(full)
     }
   }
 
   /** Nothing is known: the owner may let go of it. */
   get empty(): boolean {
-    return this.#resources.size === 0
+    return this.#resources.length === 0
+  }
+
+  #find(resource: string): Shown | undefined {
+    for (const shown of this.#resources) if (shown.resource === resource) return shown
+    return undefined
   }
 
   #open(resource: string): Shown {
-    const known = this.#resources.get(resource)
+    const known = this.#find(resource)
     if (known !== undefined) return known
-    if (this.#resources.size >= this.#limits.resourcesMax) throw new StanzaError('resource-constraint', 'too many resources')
-    const shown: Shown = { broadcast: undefined, diverged: false, directed: new Map() }
-    this.#resources.set(resource, shown)
+    if (this.#resources.length >= this.#limits.resourcesMax) throw new StanzaError('resource-constraint', 'too many resources')
+    const shown: Shown = { resource, broadcast: undefined, diverged: false, directed: undefined }
+    this.#resources = this.#resources.concat(shown)
     return shown
   }
 
-  #close(resource: string, shown: Shown): void {
-    if (shown.broadcast === undefined && shown.directed.size === 0) this.#resources.delete(resource)
+  #close(shown: Shown): void {
+    if (shown.directed?.size === 0) shown.directed = undefined
+    if (shown.broadcast === undefined && shown.directed === undefined)
+      this.#resources = this.#resources.filter((other) => other !== shown)
   }
 }
 
@@ -186,9 +195,18 @@ export function samePresence(a: Stanza, b: Stanza): boolean {
 }
 
 interface Shown {
+  readonly resource: string
   broadcast: AvailableResource | undefined
   /** Somebody was sent directed presence since the broadcast, and may have been shown something else. */
   diverged: boolean
-  /** By full JID. */
-  readonly directed: Map<string, { readonly to: Jid; readonly sessionId: string }>
+  /** By full JID; undefined while there is none. */
+  directed: Map<string, Directed> | undefined
 }
+
+interface Directed {
+  readonly to: Jid
+  readonly sessionId: string
+}
+
+const NONE: readonly Shown[] = []
+const NOBODY: ReadonlyMap<string, Directed> = new Map()

@@ -2,9 +2,10 @@
 import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin } from '#core/envelope.ts'
 import type { Passage } from '#core/hooks.ts'
-import { Owner, type RolePart } from '#core/owner.ts'
+import { Owner } from '#core/owner.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import { type BoundSession, Registry } from '#core/registry.ts'
+import type { RolePart } from '#core/role.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -106,6 +107,10 @@ class PresencePart implements RolePart {
 
   nobody(stanza: Stanza): void {
     if (stanza.name === 'iq') this.#owner.bounce(stanza, new StanzaError('service-unavailable')) // RFC 6121 §8.5.1; presence is ignored
+  }
+
+  reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void> {
+    return this.#presences.reshow(account, change)
   }
 
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {

@@ -94,6 +94,16 @@ export class Presences {
     })
   }
 
+  /** Presence that was shown and is another now, as `change` has it: it is shown anew, with no client asking for it. */
+  async reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void> {
+    for (const session of this.available(account.bare)) {
+      const shown = this.of(account.bare)?.get(session.jid.resource)
+      if (shown?.sessionId !== session.session) continue
+      const presence = change(shown.presence)
+      if (presence !== shown.presence) await this.show(presence, session, NOTHING)
+    }
+  }
+
   /** The router learns it before this session's next stanza does anything: `done` waits for it. */
   #tellRouter(account: Jid, session: BoundSession, done: Done): void {
     const fields = { session: session.session, available: session.available, priority: session.priority }

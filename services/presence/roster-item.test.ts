@@ -237,6 +237,14 @@ describe('RFC 6121 §2.6 roster versions', () => {
     expect(Buffer.byteLength(JSON.stringify(version))).toBeLessThan(ROW_BYTES_MAX - 10_000)
   })
 
+  test('nor does a change write more than some kB of it: a flood of roster sets wrote 360 kB with each', () => {
+    const long = (n: number) => `${String(n).padStart(4, '0')}${'x'.repeat(1_000)}@${'d'.repeat(1_000)}`
+    const version = changed(...Array.from({ length: 20 }, (_, n) => long(n)))
+    expect(version.tail.map(([, n]) => n)).toEqual([17, 18, 19, 20])
+    expect(version.floor).toBe(16)
+    expect(Buffer.byteLength(JSON.stringify(version))).toBeLessThan(10_000)
+  })
+
   test('behind the tail, the whole roster is sent', () => {
     const many = Array.from({ length: VERSION_TAIL_MAX + 1 }, (_, i) => `c${i}@example.org`)
     const version = changed(...many)

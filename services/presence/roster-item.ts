@@ -8,6 +8,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, type Stanza, textOf } from '#xmpp/stanza.ts'
+import { own } from '#xmpp/strings.ts'
 import { serialise } from '#xmpp/xml.ts'
 
 export type Subscription = 'none' | 'to' | 'from' | 'both'
@@ -118,7 +119,7 @@ export function parseRosterSet(query: Element, account: Jid, limits: RosterLimit
   if (jid === account.bare) throw new StanzaError('not-allowed', 'you cannot be in your own roster')
   const name = attr(item, 'name')
   if (Buffer.byteLength(name) > limits.nameBytesMax) throw new StanzaError('not-acceptable', 'the name is too long') // §2.3.3
-  return { kind: 'update', jid, name, groups: groupsOf(item, limits) }
+  return { kind: 'update', jid, name: own(name), groups: groupsOf(item, limits) } // it is kept, and the stanza is not
 }
 
 /** What a roster set makes of a contact: name and groups are replaced, the subscription stays (§2.3.2, §2.4.2). */
@@ -178,8 +179,10 @@ export function pendingOf(stanza: Stanza, limits: RosterLimits = ROSTER_LIMITS):
 
 // Versions (§2.6).
 
-/** Changes a version remembers, in one row of 400 kB: a JID may be 3 kB. A client that is further behind gets the whole roster. */
+/** Changes a version remembers. A client that is further behind gets the whole roster. */
 export const VERSION_TAIL_MAX = 120
+/** The same in characters of JIDs, which may be 2 kB each: the version is written with every change. */
+export const VERSION_TAIL_CHARS_MAX = 8_192
 
 /** Plain JSON. The token on the wire is `<epoch>.<n>`. */
 export interface RosterVersion {
@@ -207,8 +210,15 @@ export function nextVersion(version: RosterVersion, jid: string): RosterVersion 
   const n = version.n + 1
   const tail = version.tail.filter(([changed]) => changed !== jid)
   tail.push([jid, n])
-  const dropped = tail.length > VERSION_TAIL_MAX ? tail.shift() : undefined
-  return { epoch: version.epoch, n, floor: dropped === undefined ? version.floor : dropped[1], tail }
+  let { floor } = version
+  let chars = 0
+  for (const [changed] of tail) chars += changed.length
+  while (tail.length > VERSION_TAIL_MAX || (chars > VERSION_TAIL_CHARS_MAX && tail.length > 1)) {
+    const [dropped, change] = tail.shift()!
+    chars -= dropped.length
+    floor = change
+  }
+  return { epoch: version.epoch, n, floor, tail }
 }
 
 export function tokenOf(version: RosterVersion, n = version.n): string {
@@ -264,7 +274,7 @@ function groupsOf(item: Element, limits: RosterLimits): string[] {
     const compared = group.normalize('NFC') // case counts, §2.1.2.6
     if (known.has(compared)) throw new StanzaError('bad-request', 'a group is named twice') // §2.3.3
     known.add(compared)
-    groups.push(group)
+    groups.push(own(group))
   }
   if (groups.length > limits.groupsMax) throw new StanzaError('not-acceptable', 'too many groups')
   return groups

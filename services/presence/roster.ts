@@ -3,25 +3,36 @@
 // The presence owner of an account is the only writer of its roster: roster sets arrive here as iqs, subscription
 // stanzas through subscribing.ts, and both end in `change`, which stores, counts the version and pushes.
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
+import { elementText, jsonOf, stanzaText } from '#core/portable.ts'
 import type { AccountMap, AccountRecord, MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { type Element, el, stanza } from '#xmpp/stanza.ts'
+import { serialise } from '#xmpp/xml.ts'
 import {
   answerFor,
   demandRoom,
   firstVersion,
+  itemElement,
   nextVersion,
   parseRosterSet,
   pushElement,
   type RosterItem,
   type RosterVersion,
+  rosterElement,
   tokenOf,
   updateItem,
 } from './roster-item.ts'
-import { type Farewell, remove, seenBy } from './subscription.ts'
+import { type Farewell, pendingRequests, remove, seenBy } from './subscription.ts'
+
+declare module '#core/call.ts' {
+  interface Calls {
+    /** The roster of an account as `<query/>` (§2.2), for who administers it. */
+    'roster.read': { ask: Record<string, never>; tell: string }
+  }
+}
 
 /** Set on a session that has asked for the roster and is owed a push of every change (§2.1.6). */
 const INTERESTED = 'roster.interested'
@@ -114,6 +125,24 @@ export default defineModule<Rosters>({
   home: 'presence',
   xeps: [{ number: '0237', version: '1.3' }],
   namespaces: [NS_ROSTER],
+  portable: [
+    {
+      of: 'roster',
+      around: { name: 'query', ns: NS_ROSTER }, // XEP-0227 §4.4
+      write: (value) => {
+        const item = jsonOf<RosterItem>(value)
+        return item.inRoster ? elementText(itemElement(item), NS_ROSTER) : ''
+      },
+    },
+    // §4.9: requests that nobody has answered
+    {
+      of: 'roster',
+      write: (value, _id, account) =>
+        pendingRequests(account, [jsonOf<RosterItem>(value)])
+          .map(stanzaText)
+          .join(''),
+    },
+  ],
   streamFeatures: () => [
     el('ver', 'urn:xmpp:features:rosterver'), // §2.6.1
     el('sub', 'urn:xmpp:features:pre-approval'), // §3.4.1
@@ -129,6 +158,9 @@ export default defineModule<Rosters>({
         throw new StanzaError('forbidden')
       })
     }
+    app.answer('roster.read', (account) =>
+      rosters.read(parseJid(account), (items) => serialise(rosterElement(items.values()), '')),
+    )
     return rosters
   },
 })

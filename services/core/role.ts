@@ -1,0 +1,31 @@
+// What a role (router/, presence/) adds to its owner (owner.ts): where a stanza goes that has passed the hooks, who is
+// connected, and which signals and calls it answers.
+import type { Jid } from '#xmpp/jid.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
+import type { CallHandlers } from './call.ts'
+import type { Fields, Origin } from './envelope.ts'
+import type { Passage } from './hooks.ts'
+import type { Session } from './module.ts'
+
+/** Each may answer later; the account waits meanwhile. */
+export interface RolePart {
+  /** A stanza of one of our sessions, in the sender's name, past the outbound hooks. */
+  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void>
+  /** A stanza for one of our accounts, past the inbound hooks. */
+  inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
+  /**
+   * A stanza that had passed the hooks and been sent to a session of one of our accounts, which has ended without
+   * acknowledging it (XEP-0198 §4). Where a role has none, it is dropped.
+   */
+  returned?(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
+  /** A stanza for an account that does not exist (RFC 6121 §8.5.1); hooks run in nobody's name. */
+  nobody?(stanza: Stanza, account: Jid): void
+  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
+  inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
+  signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
+  /** Where presence is: shows an account's presence anew, as it has been changed. In order with its stanzas. */
+  reshow?(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
+  sessions(account: string): readonly Session[]
+  session(account: string, id: string): Session | undefined
+  readonly calls: CallHandlers
+}
