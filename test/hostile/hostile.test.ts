@@ -1,0 +1,81 @@
+// The hostile suite: a real server, attacked over each transport while two bystanders talk.
+//
+// Each attack must end in the error that the RFC names, leave the server alive, and take nothing from the bystanders: all
+// their messages arrive, once and in order. What the server's memory moved by is asserted; how long the bystanders' slowest
+// message took is printed and not asserted, for that is the machine's doing as well.
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { BEFORE_LOGIN } from './before-login.ts'
+import { FLOODS } from './floods.ts'
+import { FORGERIES } from './forgeries.ts'
+import { FRAMES } from './frames.ts'
+import { outcome, STANZA_CASES } from './stanzas.ts'
+import { type Attack, type Row, Target } from './target.ts'
+
+/**
+ * What one peer may move: 20 MB. The slack is the garbage collector's, which lets 64 MB of buffers lie that nobody uses any
+ * more before it looks for them, and whatever it needs for its young generation.
+ */
+const MEMORY_MB = 20
+const SLACK_MB = 64
+
+const ACCOUNTS = ['mercutio', 'tybalt', 'paris', 'benvolio', 'sampson', 'gregory', 'abram', 'peter']
+
+let target: Target
+
+beforeAll(async () => {
+  target = await Target.start(ACCOUNTS)
+  // The first of everything costs what the later ones do not: code is compiled, buffers are made.
+  await target.measure('(nothing: two bystanders talk)', async () => {
+    for (const transport of ['tcp', 'tls', 'websocket'] as const) await target.online('mercutio', transport)
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+  })
+})
+
+afterAll(async () => {
+  if (target === undefined) return
+  process.stdout.write(`\n${target.table()}\n\n`)
+  await target.stop()
+})
+
+function expectBounded({ startMb, peakMb }: Row, movesMb = MEMORY_MB): void {
+  expect(peakMb - startMb, 'MB that memory moved').toBeLessThan(movesMb + SLACK_MB)
+}
+
+async function expectAlive(): Promise<void> {
+  const peer = await target.online('mercutio', 'tcp', 'alive')
+  expect(await peer.ask('get', "<ping xmlns='urn:xmpp:ping'/>")).toContain("type='result'")
+  peer.destroy()
+}
+
+function attack({ name, movesMb, run }: Attack): void {
+  test(name, async () => {
+    const row = await target.measure(name, () => run(target))
+    await expectAlive()
+    expectBounded(row, movesMb)
+  })
+}
+
+describe('one element', () => {
+  test('each is answered with what RFC 6120 §4.9.3 names, over TCP, TLS and WebSocket', async () => {
+    const outcomes: string[] = []
+    const row = await target.measure(`${STANZA_CASES.length} elements, one after the other`, async () => {
+      for (const [name, transport, stanza] of STANZA_CASES) {
+        const peer = await target.online('tybalt', transport)
+        outcomes.push(`${name}, ${transport}: ${await outcome(peer, stanza)}`)
+        peer.destroy()
+      }
+    })
+    expect(outcomes).toEqual(STANZA_CASES.map(([name, transport, , ends]) => `${name}, ${transport}: ${ends}`))
+    await expectAlive()
+    expectBounded(row)
+  })
+})
+
+describe('before the login', () => BEFORE_LOGIN.forEach(attack))
+describe('floods', () => FLOODS.forEach(attack))
+describe('forgeries', () => FORGERIES.forEach(attack))
+describe('frames of WebSocket, and HTTP', () => FRAMES.forEach(attack))
+
+test('nothing that was done to it was a fault of its own', () => {
+  expect(target.logged('process.broke') + target.logged('stream.broke') + target.logged('task.broke'), target.log()).toBe(0)
+})
