@@ -11,7 +11,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['services/**/*.test.ts'],
-          testTimeout: 20_000,
+          testTimeout: 60_000, // a test of the command line starts a dozen processes
           hookTimeout: 60_000,
           sequence: { groupOrder: 0 },
         },

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A short load test of Rookery and of each XMPP server that is installed here, one after the other, and a table of all.
+# A short load test of Rookery and of each XMPP server that is installed here, by turns, and a table of all with the ratio
+# of Rookery to the cheaper of the others.
 #
 #   scripts/bench.sh [--runs N] [GROUP...]      groups: idle chat muc websocket mam storm presence
 #
-# USERS_TO_CREATE (1000 here) and OUT (a folder for the results) as in loadtest/bench. The server has core 0 to itself and
-# the generator core 1, so nothing else should run meanwhile.
+# Each group is run by every server in turn, N times over: what the machine does meanwhile is then done to all of them.
+# USERS_TO_CREATE (1000 here) and OUT (a folder for the results) as in loadtest/bench; SERVERS names those to be measured
+# (all that are installed). The server has core 0 to itself and the generator core 1, so nothing else should run meanwhile.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 cd "$root"
@@ -28,16 +30,25 @@ command -v taskset > /dev/null && [ -r /proc/self/smaps_rollup ] || {
 }
 [ "$(nproc)" -ge 2 ] || { echo 'bench: needs two cores, one for the server and one for the generator' >&2; exit 1; }
 
-servers=(rookery) failed=()
-command -v ejabberdctl > /dev/null || [ -x /usr/sbin/ejabberdctl ] && servers+=(ejabberd)
-command -v prosody > /dev/null && servers+=(prosody)
 PATH=$PATH:/usr/sbin:/sbin
+servers=(rookery) failed=0
+command -v ejabberdctl > /dev/null && servers+=(ejabberd)
+command -v prosody > /dev/null && servers+=(prosody)
+[ -z "${SERVERS:-}" ] || read -ra servers <<< "$SERVERS"
 
-echo "bench: ${servers[*]}; ${groups[*]}; $runs run(s) of each; results in $out"
-for server in "${servers[@]}"; do
-  # A server that does not start costs only its own column.
-  loadtest/bench/suite.sh "$server" "loadtest/bench/peers/$server.sh" "$out" "$runs" "${groups[@]}" ||
-    { echo "bench: $server was not measured to the end" >&2; failed+=("$server"); }
+data=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
+chmod 755 "$data"
+trap 'rm -rf "$data"' EXIT
+echo "bench: ${servers[*]}; ${groups[*]}; $runs run(s) of each, by turns; results in $out"
+for group in idle chat muc websocket mam storm presence; do # the order of suite.sh
+  [[ " ${groups[*]} " = *" $group "* ]] || continue
+  for ((run = 1; run <= runs; run++)); do
+    for server in "${servers[@]}"; do
+      # A server that does not start costs only its own column.
+      DATA=$data/$server FIRST_RUN=$run loadtest/bench/suite.sh "$server" "loadtest/bench/peers/$server.sh" "$out" 1 "$group" ||
+        { echo "bench: $server: $group was not measured to the end" >&2; failed=1; }
+    done
+  done
 done
-compgen -G "$out/*.json" > /dev/null && node loadtest/bench/summary.mjs "$out"/*.json
-[ ${#failed[@]} = 0 ]
+compgen -G "$out/*.json" > /dev/null && node loadtest/bench/summary.mjs --ratio rookery "$out"/*.json
+[ $failed = 0 ]

@@ -1,13 +1,15 @@
 #!/bin/bash
 # Starts Rookery from this work tree in the foreground on core 0, with a fresh data folder.
-# Environment: PORT, WS_PORT, DATA (kept when given), MAM=off|on, PIDFILE
+# Environment: PORT, WS_PORT, DATA (kept when given), MAM=off|on, PIDFILE; TLS_PORT and METRICS_PORT (off)
 set -eu
 root=$(cd "$(dirname "$0")/../../.." && pwd -P)
 port=${PORT:-5222} ws_port=${WS_PORT:-5290} mam=${MAM:-off}
-if [ "$mam" != off ] && [ ! -e "$root/services/modules/mam.ts" ]; then
-  echo "rookery: MAM=$mam, but this version keeps no message archive (XEP-0313)" >&2
-  exit 2
-fi
+tls_port=${TLS_PORT:-"'off'"} metrics_port=${METRICS_PORT:-"'off'"}
+case $mam in
+  off) archive=false ;;
+  on) archive=true ;;
+  *) echo "rookery: MAM=$mam; there is one archive: on, or off" >&2; exit 2 ;;
+esac
 data=${DATA:-$(mktemp -d "${TMPDIR:-/tmp}/bench-rookery.XXXXXX")}
 mkdir -p "$data"
 
@@ -16,18 +18,18 @@ cat > "$data/rookery.yaml" <<CFG
 domains: [localhost]
 listen: [127.0.0.1]
 data: $data
-c2s: { port: $port, tlsPort: 'off', allowPlainOnLoopback: true }
+c2s: { port: $port, tlsPort: $tls_port, allowPlainOnLoopback: true }
 websocket: { port: $ws_port }
 http: { port: 'off' }
-metrics: { port: 'off' }
+metrics: { port: $metrics_port }
 registration: open
 limits:
   registrationsPerHourPerAddress: 0
+  stanzasPerSecond: 0
+  bytesPerSecond: 0
 log: { level: warn, pretty: false }
+modules: { mam: { enabled: $archive } }
 CFG
-if [ "$mam" = off ] && [ -e "$root/services/modules/mam.ts" ]; then
-  printf 'modules:\n  mam: { enabled: false }\n' >> "$data/rookery.yaml"
-fi
 
 ulimit -n "$(ulimit -Hn)"
 [ -z "${PIDFILE:-}" ] || echo $$ > "$PIDFILE"
