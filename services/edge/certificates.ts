@@ -48,7 +48,7 @@ export interface CertificateSources {
 }
 
 /** Reads all of it. Throws CertificateError. */
-export async function loadTls({ dir, domains, files, clientCa }: CertificateSources, nowMs: number = Date.now()): Promise<Tls> {
+async function loadTls({ dir, domains, files, clientCa }: CertificateSources, nowMs: number = Date.now()): Promise<Tls> {
   const own = files.length === 0
   const pairs = own ? [await ensureCertificate(dir, domains, nowMs)] : await readCertificates(files, domains, nowMs)
   return makeTls(pairs, clientCa === undefined ? undefined : await readClientCa(clientCa))

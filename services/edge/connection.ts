@@ -2,6 +2,8 @@
 
 /** No connection is given more unsent bytes than this many times `limits.writeBufferBytes`. */
 export const UNSENT_FACTOR = 4
+/** A peer that does not close its side of what was closed, or does not answer the close, is cut off after this. */
+export const CLOSE_TIMEOUT_MS = 5_000
 
 export interface Connection {
   /** `stream`: one document, RFC 6120 §4. `frame`: one document a message, RFC 7395 §3.3. */
@@ -34,7 +36,7 @@ export interface Connection {
   /** Reads no more until `resume`. */
   pause(): void
   resume(): void
-  /** Sends what is gathered, then closes; destroys after a few seconds what does not close. */
+  /** Sends what is gathered, then closes; destroys what does not close in CLOSE_TIMEOUT_MS. */
   end(): void
   /** Closes at once. */
   destroy(): void

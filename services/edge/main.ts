@@ -166,19 +166,9 @@ export function openEdge(process: Process): OpenEdge {
   const edge = makeEdge(process)
   const { clock } = edge
   const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
-  const sessions = process.metrics.gauge('edge_sessions', 'Sessions bound on this edge.')
-  const streams = process.metrics.gauge('edge_streams', 'Open streams on this edge, logged in or not.')
-  process.metrics.watch(
-    'edge_streams_over_rate',
-    'Streams that are not read from because they were too fast.',
-    () => edge.debtors.size,
-  )
-  const detached = process.metrics.gauge('edge_sessions_detached', 'Sessions of this edge that wait to be resumed (XEP-0198).')
+  watchSizes(process, edge)
   const timer = clock.setInterval(() => {
     edge.wheel.tick()
-    sessions.set(edge.sessions.size)
-    detached.set(edge.detached.size)
-    streams.set(edge.streams.size)
     for (const stream of edge.lagging) stream.checkLag()
     for (const session of edge.watched) session.look()
   }, 1_000)
@@ -213,6 +203,13 @@ export function openEdge(process: Process): OpenEdge {
       edge.lanes.close()
     },
   }
+}
+
+function watchSizes({ metrics }: Process, { sessions, streams, debtors, detached }: Edge): void {
+  metrics.watch('edge_sessions', 'Sessions bound on this edge.', () => sessions.size)
+  metrics.watch('edge_streams', 'Open streams on this edge, logged in or not.', () => streams.size)
+  metrics.watch('edge_streams_over_rate', 'Streams that are not read from because they were too fast.', () => debtors.size)
+  metrics.watch('edge_sessions_detached', 'Sessions of this edge that wait to be resumed (XEP-0198).', () => detached.size)
 }
 
 function turn(): Promise<void> {

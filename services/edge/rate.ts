@@ -127,10 +127,10 @@ export class Debtors {
 
   /** Resumes the stream when `ms` have passed, once for each call: one that owes already waits for the later moment. */
   add(debtor: Debtor, ms: number): boolean {
-    const isNew = !this.#dueMs.has(debtor)
-    this.#dueMs.set(debtor, Math.max(this.#dueMs.get(debtor) ?? 0, this.#clock.monotonic() + ms))
+    const dueMs = this.#dueMs.get(debtor)
+    this.#dueMs.set(debtor, Math.max(dueMs ?? 0, this.#clock.monotonic() + ms))
     this.#timer ??= this.#clock.setTimeout(this.#tick, TICK_MS)
-    return isNew
+    return dueMs === undefined
   }
 
   close(): void {

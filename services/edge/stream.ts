@@ -19,7 +19,7 @@ import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
-import { attr, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { attr, readdress, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { takeBind } from './binding.ts'
 import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
@@ -276,8 +276,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   /** To the client from its server, before there is a session to deliver to. */
   answer(answer: Stanza | undefined): void {
     if (answer === undefined) return
-    const bare = stanzaOfBytes(answer.name, NO_JID, undefined, answer.id, answer.type, answer.lang, answer.child, answer.payload)
-    this.deliver(rootTag(bare, undefined, this.xmlns), bare)
+    this.deliver(rootTag(readdress(answer, { from: NO_JID }), undefined, this.xmlns), answer)
   }
 
   /** Reads nothing more until the promise is settled. */

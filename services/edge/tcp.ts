@@ -8,14 +8,12 @@ import { listenError } from '#core/listen-error.ts'
 import { isLoopback, plainAddress } from '#core/network.ts'
 import { chooseAlpn } from './certificate.ts'
 import type { Tls } from './certificates.ts'
-import type { ChannelBindingType, Connection, ConnectionEvents } from './connection.ts'
+import { type ChannelBindingType, CLOSE_TIMEOUT_MS, type Connection, type ConnectionEvents } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
 import type { Door, Listener } from './main.ts'
 import { ProxyHeaderReader } from './proxy-protocol.ts'
 import { bindingsOf, exporterOf, finishedOf, hostOf, NO_BINDINGS, verifiedCertificate } from './tls-facts.ts'
 
-/** A peer that does not close its side of a closed stream is cut off after this. */
-const CLOSE_TIMEOUT_MS = 5_000
 /** A dead peer is noticed by TCP itself, without traffic of ours. */
 const KEEPALIVE_MS = 60_000
 const BACKLOG = 4096

@@ -40,9 +40,7 @@ export const CLOSE = { normal: 1000, unsupportedData: 1003, policy: 1008 } as co
 const CONTROL_FRAMES_MAX = 100
 const CONTROL_WINDOW_MS = 10_000
 /** RFC 7395 §3.3: text, and nothing else. */
-export const TEXT_ONLY = 'XMPP is text (RFC 7395)'
-/** A client that does not answer a close is cut off after this. */
-export const CLOSE_TIMEOUT_MS = 5_000
+const TEXT_ONLY = 'XMPP is text (RFC 7395)'
 
 /** What a request that cannot be upgraded is answered with. */
 export const REFUSED = {

@@ -6,11 +6,10 @@ import { TLSSocket } from 'node:tls'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { listenError } from '#core/listen-error.ts'
 import { plainAddress } from '#core/network.ts'
-import { type ChannelBindingType, isStranger } from './connection.ts'
+import { type ChannelBindingType, CLOSE_TIMEOUT_MS, isStranger } from './connection.ts'
 import type { Listener } from './main.ts'
 import { bindingsOf, exporterOf, NO_BINDINGS } from './tls-facts.ts'
 import {
-  CLOSE_TIMEOUT_MS,
   FrameConnection,
   offersXmpp,
   PING_INTERVAL_S,

@@ -3,6 +3,7 @@
 // Whatever is wrong is a SaslError with the condition that RFC 6120 §6.5 names; the exchange turns it into a failure.
 import { isUtf8 } from 'node:buffer'
 import { JidError, parseJid, prepareLocal } from '#xmpp/jid.ts'
+import { asBuffer } from '#xmpp/xml.ts'
 import type { SaslCondition } from './mechanism.ts'
 
 /** One message of a client, decoded. RFC 4616 asks for 255 bytes each of name and password; no honest SCRAM message is near it. */
@@ -52,10 +53,6 @@ export function decodeBase64(text: string): Uint8Array | undefined {
 
 export function encodeBase64(data: Uint8Array): string {
   return asBuffer(data).toString('base64')
-}
-
-function asBuffer(data: Uint8Array): Buffer {
-  return data instanceof Buffer ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength)
 }
 
 /** Decodes UTF-8, fatally, and keeps a byte order mark: signatures are made over the very bytes. */

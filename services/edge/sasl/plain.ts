@@ -1,9 +1,9 @@
 // PLAIN, RFC 4616: the password itself, fit for a stream inside TLS.
 //
 //   C: [authzid] NUL authcid NUL passwd
-import { checkAuthzid, decodeUtf8, prepareUsername, SaslError } from './input.ts'
+import { decodeUtf8, SaslError } from './input.ts'
 import type { Mechanism, SaslServer, SaslStep } from './mechanism.ts'
-import { conclude, requireFree } from './verdict.ts'
+import { beginClaim, conclude, requireFree } from './verdict.ts'
 
 export function plain(server: SaslServer): Mechanism {
   return { next: (data) => check(server, data) }
@@ -15,12 +15,7 @@ async function check(server: SaslServer, data: Uint8Array): Promise<SaslStep> {
   if (parts.length !== 3 || authzid === undefined || !authcid || !password) {
     throw new SaslError('malformed-request', 'not [authzid] NUL authcid NUL passwd (RFC 4616 §2)')
   }
-  const username = prepareUsername(authcid)
-  checkAuthzid(authzid, username, server.domain)
-  const account = `${username}@${server.domain}`
-  const attempt = server.attempt(account)
-  requireFree(attempt)
-  await attempt.wait()
+  const { username, account, attempt } = await beginClaim(server, authcid, authzid)
   const standing = await server.auth.verify(account, password)
   requireFree(attempt)
   return conclude(attempt, standing, username)

@@ -17,10 +17,10 @@ import { hashOf, hmacOf, SCRAM_BYTES, type ScramHash } from '#core/scram-keys.ts
 import { randomId } from '#xmpp/id.ts'
 import type { ChannelBindingType } from '../connection.ts'
 import type { Attempt } from './guesses.ts'
-import { checkAuthzid, decodeUtf8, encodeBase64, prepareUsername, SaslError } from './input.ts'
+import { decodeUtf8, encodeBase64, SaslError } from './input.ts'
 import type { MaybeStep, Mechanism, SaslContext, SaslServer, SaslStep } from './mechanism.ts'
 import { type ClientFirst, malformed, parseClientFinal, parseClientFirst } from './scram-messages.ts'
-import { conclude, requireFree } from './verdict.ts'
+import { beginClaim, conclude, requireFree } from './verdict.ts'
 
 const NONCE_BYTES = 18
 
@@ -61,14 +61,7 @@ export class Scram implements Mechanism {
   async #ask(text: string): Promise<SaslStep> {
     const clientFirst = parseClientFirst(text)
     this.#checkFlag(clientFirst.flag)
-    const { domain } = this.#server
-    const username = prepareUsername(clientFirst.username)
-    checkAuthzid(clientFirst.authzid, username, domain)
-    const account = `${username}@${domain}`
-    const attempt = this.#server.attempt(account)
-    requireFree(attempt)
-    const waiting = attempt.wait()
-    if (waiting !== undefined) await waiting
+    const { username, account, attempt } = await beginClaim(this.#server, clientFirst.username, clientFirst.authzid)
     const login = await this.#server.auth.scramKeys(account, this.#hash)
     const { salt, iterations } = login.keys
     const nonce = clientFirst.nonce + this.#ourNonce
