@@ -1,9 +1,11 @@
 // What must hold for any input. `TEST_SEED=n npx vitest run services/xmpp/scan.property.test.ts` repeats a run.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { drawnName as name, drawnRoot as root } from './arbitrary.fixture.ts'
 import { StreamError } from './error.ts'
 import { NS_CLIENT, NS_XML } from './ns.ts'
 import { canonical, oracle, trimmed } from './oracle.fixture.ts'
+import { HEADER } from './scan.fixture.ts'
 import { type ScanLimits, Scanner } from './scan.ts'
 import type { Element } from './stanza.ts'
 import { parseChildren, parseElement, serialise } from './xml.ts'
@@ -12,7 +14,6 @@ const SEED = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000_000)
 fc.configureGlobal({ seed: SEED })
 
 const LIMITS: ScanLimits = { stanzaBytes: 100_000, depth: 50, attributes: 50, elements: 1000, namespaceBytes: 200 }
-const HEADER = `<stream:stream to='example.org' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' xmlns:o='urn:outer'>`
 
 /** Everything a scanner says, as text, whatever it is fed by. */
 function events(mode: 'stream' | 'frame', chunks: readonly Uint8Array[]): string[] {
@@ -33,84 +34,6 @@ function events(mode: 'stream' | 'frame', chunks: readonly Uint8Array[]): string
   }
   return said
 }
-
-// ---- arbitrary XML: legal, with all that is unusual in it
-
-const name = fc.constantFrom('a', 'body', 'x', 'Zed', '_b-1.2', '__proto__', 'constructor', 'xmlns1', 'c9')
-const prefix = fc.constantFrom('', '', '', 'p:', 'o:', 'q:')
-const words = fc.string({
-  unit: fc.constantFrom('a', ' ', 'ü', '漢', '\u{1F426}', ']', '"', "'", '\t', '\n', '/', '=', '\uFEFF', '\u0085', '\u2028'),
-})
-const value = fc
-  .array(fc.oneof(words, fc.constantFrom('&amp;', '&lt;', '&#x41;', '&#10;', '&#x1F426;', '>', '\r\n', '\r', 'xmlns')), {
-    maxLength: 4,
-  })
-  .map((parts) => parts.join(''))
-const attribute = fc
-  .tuple(fc.oneof(name, fc.constantFrom('xml:lang', 'p:k', 'o:k', 'q:z')), value, fc.boolean(), fc.constantFrom('', ' ', '\n'))
-  .map(
-    ([key, text, double, gap]) =>
-      [key, `${key}${gap}=${gap}${double ? `"${text.replaceAll('"', '')}"` : `'${text.replaceAll("'", '')}'`}`] as const,
-  )
-const declaration = fc.constantFrom(
-  ['xmlns', "xmlns='urn:d'"] as const,
-  ['xmlns', "xmlns='jabber:client'"] as const,
-  ['xmlns', "xmlns=''"] as const,
-  ['xmlns:p', "xmlns:p='urn:p'"] as const,
-  ['xmlns:q', "xmlns:q='urn:p'"] as const,
-  ['xmlns:p', "xmlns:p='urn:&amp;&#x70;'"] as const,
-)
-const text = fc
-  .array(
-    fc.oneof(words, fc.constantFrom('&amp;', '&gt;', '&#9;', '&#xe9;', '\r\n', '\r', '<![CDATA[<&>]]]]>', '<![CDATA[]]>', '>')),
-    { maxLength: 3 },
-  )
-  .map((parts) =>
-    parts
-      .join('')
-      .replaceAll(']]>]', ']]> ')
-      .replace(/(^|[^[>])\]\]>(?!)/g, '$1'),
-  )
-
-interface Drawn {
-  readonly tag: string
-  readonly attributes: readonly (readonly [string, string])[]
-  readonly children: readonly (Drawn | string)[]
-  readonly gap: string
-}
-const { drawn } = fc.letrec<{ drawn: Drawn }>((tie) => ({
-  drawn: fc.record({
-    tag: fc.tuple(prefix, name).map((parts) => parts.join('')),
-    attributes: fc.array(fc.oneof({ arbitrary: attribute, weight: 2 }, { arbitrary: declaration, weight: 1 }), { maxLength: 3 }),
-    children: fc.array(fc.oneof({ maxDepth: 3 }, text, tie('drawn')), { maxLength: 3 }),
-    gap: fc.constantFrom('', '', ' ', '\r\n'),
-  }),
-}))
-
-function write({ tag, attributes, children, gap }: Drawn): string {
-  const unique = [...new Map(attributes)].map(([, source]) => ` ${source}`).join('')
-  if (children.length === 0 && gap === '') return `<${tag}${unique}/>`
-  return `<${tag}${unique}${gap}>${children.map((child) => (typeof child === 'string' ? child : write(child))).join('')}</${tag}${gap}>`
-}
-
-const root = fc
-  .tuple(
-    fc.constantFrom('message', 'iq', 'presence', 'p:message', 'o:iq'),
-    fc.subarray([
-      `to='a@b/c'`,
-      `from="d"`,
-      `id='1&amp;&#50;\t'`,
-      `type='get'`,
-      `xml:lang='en'`,
-      `xmlns:p='jabber:client'`,
-      `xmlns='jabber:client'`,
-      `xmlns='urn:x'`,
-    ]),
-    fc.array(fc.oneof(drawn, text), { maxLength: 3 }),
-  )
-  .map(([tag, attributes, children]) =>
-    write({ tag, attributes: attributes.map((source) => [source.split('=')[0]!, source] as const), children, gap: '' }),
-  )
 
 /** What saxes makes of a stanza below our header. Throws as it does. */
 const oracleInStream = (stanza: string) => oracle(`${HEADER}${stanza}</stream:stream>`).children[0] as Element
