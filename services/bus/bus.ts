@@ -1,28 +1,46 @@
 // The only way one role talks to another.
 //
-// Subjects, as they are on the wire (a process id and an edge id are [a-z0-9]+):
+// Subjects (a process id and an edge id are [a-z0-9]+); on NATS each has the deployment's prefix before it, `rookery.`:
 //
 //   lane.router.<process>      numbered envelopes to an owner            (core/lane.ts)
-//   ack.<process>              acks of envelopes, back to their source   (core/lane.ts)
+//   ack.<source>               acks of envelopes, back to their source   (core/lane.ts)
 //   call.router.<process>      questions that want an answer at once     (core/call.ts)
 //   edge.<process>             multicasts and orders to an edge          (core/multicast.ts)
+//   edgeack.<role>.<process>.<start>   what an edge has of an owner’s    (core/multicast.ts)
+//   resync.<process>           an owner asks an edge for its sessions    (core/resync.ts)
+//   resynced.<role>.<process>  what the edge tells                       (core/resync.ts)
+//   members, owners            who lives, who owns what has changed      (core/membership.ts, core/cluster-ownership.ts)
 
 /**
  * A publish/subscribe bus of opaque bytes.
  *
  * Delivery is at most once. Bodies published by one process on one subject arrive at each subscription in
- * order; nothing else is ordered. A body belongs to the bus once published: neither side may change it.
+ * order; nothing else is ordered. A body belongs to the bus once published: neither side may change it. One
+ * that is handed to a handler stays valid, but may be a view into a larger buffer (of a socket, 64 KiB): who keeps a little of it
+ * for long copies that.
  */
 export interface Bus {
-  /** Returns at once; never throws on a slow or absent reader. Body: at most 1 MiB, else throws RangeError. */
+  /**
+   * What goes over lanes arrives, so that nothing need be sent again (core/lane.ts), and multicasts need no memory
+   * (core/multicast.ts): publisher and subscriber are one process, and end together.
+   */
+  readonly lossless: boolean
+  /**
+   * Returns at once; never throws on a slow or absent reader. Body: at most 1 MiB, else throws RangeError. While the bus is
+   * 'down' it is lost at once, not queued; so it is where too much waits to be sent already.
+   */
   publish(subject: string, body: Uint8Array): void
-  /** Rejects with BusTimeout after `timeoutMs`, or with NoResponders at once. */
+  /** Rejects with BusTimeout after `timeoutMs`, also where the bus is down, or with NoResponders at once. */
   request(subject: string, body: Uint8Array, timeoutMs: number): Promise<Uint8Array>
   /** With `group`, each body goes to one member of the group. The last token of a subject may be `*`. */
   subscribe(subject: string, handler: BusHandler, options?: { group?: string }): Subscription
   /** Stops taking bodies, waits for running handlers, then closes. */
   drain(): Promise<void>
-  /** Told of every change: readiness and resync hang on it. 'slow': this process is being cut off as a slow consumer. */
+  /**
+   * Told of the state, and of every change: readiness and resync hang on it. 'down': what was sent to this process meanwhile is
+   * lost, and what it published too. 'slow': this process, or its server, is behind; it may be cut off as a slow consumer, and
+   * what it publishes may be lost.
+   */
   status(handler: (state: BusState) => void): Subscription
 }
 

@@ -168,6 +168,18 @@ export function busContract(name: string, make: () => Promise<BusUnderTest>): vo
         expect(seen.map((body) => [...body])).toEqual(sent.map((body) => [...body]))
       })
 
+      test('a body that a handler keeps stays what it was while others come', async () => {
+        const kept: Uint8Array[] = []
+        bus.subscribe('test.kept', (body) => kept.push(body))
+        await settled()
+        // Of every length around what a socket reads at once, so that some come in pieces and some share a piece.
+        const sent = Array.from({ length: 200 }, (_, n) => new Uint8Array((n * 1777) % 140_000).fill(n))
+        for (const body of sent) peer.publish('test.kept', body)
+        await passed()
+        expect(kept.length).toBe(sent.length)
+        for (const [n, body] of kept.entries()) expect(Buffer.compare(body, sent[n]!), `body ${n}`).toBe(0)
+      })
+
       test('a body of 1 MiB passes, and one octet more throws RangeError', async () => {
         const seen: number[] = []
         bus.subscribe('test.large', (body) => seen.push(body.length))
@@ -176,6 +188,18 @@ export function busContract(name: string, make: () => Promise<BusUnderTest>): vo
         expect(() => peer.publish('test.large', new Uint8Array(BODY_BYTES_MAX + 1))).toThrow(RangeError)
         await passed()
         expect(seen).toEqual([BODY_BYTES_MAX])
+      })
+    })
+
+    describe('subjects', () => {
+      test.each(['', 'a.', '.a', 'a..b', 'a b', 'a.>', '*.a', 'a*'])('%j is none', async (subject) => {
+        expect(() => bus.subscribe(subject, () => {})).toThrow(TypeError)
+        expect(() => bus.publish(subject, bytes('a'))).toThrow(TypeError)
+        await expect(bus.request(subject, bytes('a'), 5000)).rejects.toThrow(TypeError)
+      })
+
+      test('one cannot publish to a wildcard', () => {
+        expect(() => bus.publish('test.*', bytes('a'))).toThrow(TypeError)
       })
     })
 
@@ -320,6 +344,21 @@ export function busContract(name: string, make: () => Promise<BusUnderTest>): vo
         await expect(question).rejects.toThrow(RangeError)
       })
 
+      test('an answer over 1 MiB throws RangeError to the handler, who may give another', async () => {
+        let thrown: unknown
+        bus.subscribe('test.answer.large', (body, reply) => {
+          try {
+            reply(new Uint8Array(BODY_BYTES_MAX + 1))
+          } catch (error) {
+            thrown = error
+          }
+          reply(body)
+        })
+        await settled()
+        expect(text(await peer.request('test.answer.large', bytes('?'), 5000))).toBe('?')
+        expect(thrown).toBeInstanceOf(RangeError)
+      })
+
       test('reply does nothing where the body was published and not requested', async () => {
         let replied = false
         bus.subscribe('test.told', (body, reply) => {
@@ -366,6 +405,29 @@ export function busContract(name: string, make: () => Promise<BusUnderTest>): vo
         await passed()
         await bus.drain()
         await replied
+      })
+
+      test('while it drains nobody can subscribe or ask', async () => {
+        listen('test.draining')
+        await settled()
+        const drained = bus.drain()
+        expect(() => bus.subscribe('test.draining', () => {})).toThrow(/closed/)
+        await expect(bus.request('test.draining', bytes('?'), 5000)).rejects.toThrow(/closed/)
+        await drained
+      })
+
+      test('a request that nobody has answered when the bus is drained is rejected', async () => {
+        listen('test.unanswered')
+        await settled()
+        const question = expect(bus.request('test.unanswered', bytes('?'), 60_000)).rejects.toThrow(/closed/)
+        await bus.drain()
+        await question
+      })
+
+      test('a subscription may be closed after the bus is drained', async () => {
+        const { close } = listen('test.drained')
+        await bus.drain()
+        close()
       })
 
       test('once drained, publish and subscribe throw, request rejects, and drain is done', async () => {

@@ -136,24 +136,13 @@ describe('memoryBus', () => {
     vi.restoreAllMocks()
   })
 
-  test('a request nobody has answered when the bus is drained is rejected', async () => {
-    const bus = memoryBus()
-    bus.subscribe('a', () => {})
-    const question = bus.request('a', body, 60_000)
-    const rejected = expect(question).rejects.toThrow(/closed/)
-    await bus.drain()
-    await rejected
-  })
-
-  test('while it drains nobody can subscribe or ask, and what is published reaches nobody here', async () => {
+  test('what is published while it drains reaches nobody here', async () => {
     const bus = memoryBus()
     let calls = 0
     bus.subscribe('a', () => calls++)
     bus.publish('a', body)
     const drained = bus.drain()
     bus.publish('a', body)
-    expect(() => bus.subscribe('a', () => {})).toThrow(/closed/)
-    await expect(bus.request('a', body, 1000)).rejects.toThrow(/closed/)
     await drained
     expect(calls).toBe(1)
   })
@@ -169,15 +158,5 @@ describe('memoryBus', () => {
     expect(states).toEqual(['up', 'slow'])
     await turn()
     expect([calls, states]).toEqual([256, ['up', 'slow', 'up']])
-  })
-
-  test.each(['', 'a.', '.a', 'a..b', 'a b', 'a.>', '*.a', 'a*'])('%j is no subject', (subject) => {
-    const bus = memoryBus()
-    expect(() => bus.subscribe(subject, () => {})).toThrow(TypeError)
-    expect(() => bus.publish(subject, body)).toThrow(TypeError)
-  })
-
-  test('one cannot publish to a wildcard', () => {
-    expect(() => memoryBus().publish('a.*', body)).toThrow(TypeError)
   })
 })

@@ -8,7 +8,8 @@
 //
 // The queue is bounded, and what comes on top is lost, as on NATS. Lanes, their acks and answers are not: nobody here sends
 // them again, and a lane's sources stop at a bound of their own (core/lane.ts), as callers wait for their answers.
-import { BODY_BYTES_MAX, type Bus, type BusHandler, type BusState, BusTimeout, NoResponders, type Subscription } from './bus.ts'
+import { type Bus, type BusHandler, type BusState, BusTimeout, NoResponders, type Subscription } from './bus.ts'
+import { checkBody, checkSubject, closed } from './checks.ts'
 
 export interface MemoryBusOptions {
   /** Told what a handler threw, or what the promise it returned was rejected with. The other handlers run all the same. */
@@ -68,6 +69,7 @@ interface Question {
 }
 
 class MemoryBus implements Bus {
+  readonly lossless = true
   readonly #onError: (error: unknown, subject: string) => void
   readonly #members = new Map<string, Set<Member>>()
   readonly #routes = new Map<string, Route>()
@@ -294,21 +296,6 @@ class MemoryBus implements Bus {
 
   #checkOpen(): void {
     if (this.#state === 'down') throw closed()
-  }
-}
-
-const closed = () => new Error('the bus is closed')
-
-function checkBody(subject: string, body: Uint8Array): void {
-  if (body.length > BODY_BYTES_MAX) {
-    throw new RangeError(`a body of ${body.length} bytes on ${subject} is over the ${BODY_BYTES_MAX} of the bus`)
-  }
-}
-
-/** Tokens between dots; none is empty, and only a subscription may end in the token `*`. */
-function checkSubject(subject: string, mayEndInStar: boolean): void {
-  if (!(mayEndInStar ? /^([^\s.*>]+\.)*([^\s.*>]+|\*)$/ : /^([^\s.*>]+\.)*[^\s.*>]+$/).test(subject)) {
-    throw new TypeError(`${JSON.stringify(subject)} is not a subject one can ${mayEndInStar ? 'subscribe' : 'publish'} to`)
   }
 }
 
