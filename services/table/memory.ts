@@ -2,8 +2,8 @@
 //
 // One sorted list of sort keys per partition key. Values are copied in and out, so that a test cannot change what is stored by
 // changing what it holds; everything else is as the durable drivers do it, on a clock the test may turn.
-import { checkKey, checkRow, compareUtf8 } from './rows.ts'
-import { type ClosableTable, type Key, type Range, type Row, TableUnavailable, VersionConflict } from './table.ts'
+import { checkCondition, checkKey, checkRow, compareUtf8, tombstoneExpiresAtS } from './rows.ts'
+import { type ClosableTable, type Condition, type Key, type Range, type Row, TableUnavailable, VersionConflict } from './table.ts'
 
 export interface MemoryTableOptions {
   /** Milliseconds since 1970, as Date.now. */
@@ -40,24 +40,33 @@ class MemoryTable implements ClosableTable {
     return row && copyOf(row)
   }
 
-  async put(row: Row, ifVersion?: string): Promise<void> {
+  async put(row: Row, condition?: Condition): Promise<void> {
     this.#checkOpen()
     checkRow(row)
-    this.#checkVersion(row, ifVersion)
+    this.#check(row, condition)
+    this.#store(copyOf(row))
+  }
+
+  #store(row: Row): void {
     let partition = this.#partitions.get(row.pk)
     if (!partition) {
       partition = { sks: [], rows: new Map() }
       this.#partitions.set(row.pk, partition)
     }
     if (!partition.rows.has(row.sk)) partition.sks.splice(firstFrom(partition.sks, row.sk), 0, row.sk)
-    partition.rows.set(row.sk, copyOf(row))
+    partition.rows.set(row.sk, row)
   }
 
-  async delete(key: Key, ifVersion?: string): Promise<void> {
+  async delete(key: Key, condition?: Condition): Promise<void> {
     this.#checkOpen()
     checkKey(key.pk, key.sk)
-    this.#checkVersion(key, ifVersion)
-    this.#remove(key)
+    this.#check(key, condition)
+    if (typeof condition === 'object') this.#store(this.#tombstone(key, condition.olderThan))
+    else if (condition !== '') this.#remove(key)
+  }
+
+  #tombstone({ pk, sk }: Key, version: string): Row {
+    return { pk, sk, version, value: NOTHING, expiresAtS: tombstoneExpiresAtS(this.#now() / 1000) }
   }
 
   async *query(pk: string, range: Range = {}): AsyncGenerator<Row> {
@@ -94,12 +103,20 @@ class MemoryTable implements ClosableTable {
   #live(key: Key): Row | undefined {
     const row = this.#partitions.get(key.pk)?.rows.get(key.sk)
     if (row?.expiresAtS === undefined || row.expiresAtS * 1000 > this.#now()) return row
-    this.#remove(key)
+    if (row.expiresAtS * 1000 >= -this.#now()) this.#remove(key)
     return undefined
   }
 
-  #checkVersion(key: Key, ifVersion: string | undefined): void {
-    if (ifVersion !== undefined && (this.#live(key)?.version ?? '') !== ifVersion) throw new VersionConflict(key)
+  #check(key: Key, condition: Condition | undefined): void {
+    if (condition === undefined) return
+    checkCondition(condition)
+    const live = this.#live(key)
+    if (typeof condition === 'string') {
+      if ((live?.version ?? '') !== condition) throw new VersionConflict(key)
+      return
+    }
+    const stored = this.#partitions.get(key.pk)?.rows.get(key.sk)
+    if (stored !== undefined && compareUtf8(stored.version, condition.olderThan) >= 0) throw new VersionConflict(key)
   }
 
   #remove({ pk, sk }: Key): void {
@@ -113,6 +130,8 @@ class MemoryTable implements ClosableTable {
     if (this.#closed) throw new TableUnavailable('the table is closed')
   }
 }
+
+const NOTHING = new Uint8Array(0)
 
 const copyOf = ({ pk, sk, version, value, expiresAtS }: Row): Row => ({
   pk,

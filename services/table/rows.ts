@@ -1,5 +1,5 @@
 // What every driver of Table checks and compares the same way.
-import { ROW_BYTES_MAX, type Row } from './table.ts'
+import { type Condition, ROW_BYTES_MAX, type Row, TOMBSTONE_S } from './table.ts'
 
 /** Throws RangeError for a key that UTF-8 cannot carry: a lone surrogate would be stored as another character. */
 export function checkKey(pk: string, sk: string): void {
@@ -7,17 +7,35 @@ export function checkKey(pk: string, sk: string): void {
     throw new RangeError(`the key ${JSON.stringify([pk, sk])} is not well-formed Unicode`)
 }
 
-/** Throws RangeError for a row over 400 kB (key, version and value in octets), or whose `expiresAtS` is no whole number. */
-export function checkRow(row: Row): void {
+/**
+ * Throws RangeError for a row over 400 kB (key, version and value in octets), or whose `expiresAtS` is no whole number.
+ * @param more octets that its version will be longer by
+ */
+export function checkRow(row: Row, more = 0): void {
   checkKey(row.pk, row.sk)
-  const bytesAtMost = row.value.length + 3 * (row.pk.length + row.sk.length + row.version.length)
-  if (bytesAtMost > ROW_BYTES_MAX && rowBytes(row) > ROW_BYTES_MAX) {
-    throw new RangeError(`the row ${row.pk} ${row.sk} of ${rowBytes(row)} bytes is over the ${ROW_BYTES_MAX} a table takes`)
+  const bytesAtMost = row.value.length + 3 * (row.pk.length + row.sk.length + row.version.length) + more
+  if (bytesAtMost > ROW_BYTES_MAX && rowBytes(row) + more > ROW_BYTES_MAX) {
+    throw new RangeError(
+      `the row ${row.pk} ${row.sk} of ${rowBytes(row) + more} bytes is over the ${ROW_BYTES_MAX} a table takes`,
+    )
   }
   if (row.version === '') throw new RangeError(`the row ${row.pk} ${row.sk} has no version`)
   if (row.expiresAtS !== undefined && !Number.isSafeInteger(row.expiresAtS)) {
     throw new RangeError(`expiresAtS of the row ${row.pk} ${row.sk} is ${row.expiresAtS}; it must be a whole number of seconds`)
   }
+}
+
+/** Throws RangeError for a condition that cannot be met or cannot be told from none. */
+export function checkCondition(condition: Condition | undefined): void {
+  if (typeof condition === 'object' && condition.olderThan === '') throw new RangeError('nothing is older than no version')
+}
+
+/**
+ * The `expiresAtS` of a tombstone, where rows and tombstones are kept side by side: minus the second it may go. So it is up
+ * for every read, and until then for no sweep that leaves out what is before minus now.
+ */
+export function tombstoneExpiresAtS(nowS: number): number {
+  return -(Math.floor(nowS) + TOMBSTONE_S)
 }
 
 /** Octets of a row as they are counted against ROW_BYTES_MAX. */

@@ -16,11 +16,14 @@ export interface ThreadOptions {
 export const PUT = 0
 export const DELETE = 1
 export const SWEEP = 2
+/** The same two where what is stored is older: the condition is the version it is to be older than. */
+export const PUT_OVER_OLDER = 3
+export const DELETE_OVER_OLDER = 4
 
-/** Per write: kind, pk, sk, ifVersion or null, version, length of value, expiresAtS or null. Of a sweep only the kind counts. */
+/** Per write: kind, pk, sk, condition or null, version, length of value, expiresAtS or null. Of a sweep only the kind counts. */
 export const WRITE_CELLS = 7
-/** Per question: pk, sk or null for a range, from, to or null, how the page runs (bits below), rows at most. */
-export const ASK_CELLS = 6
+/** Per question: pk, sk or null for a range, from, to or null, how the page runs (bits below), rows and octets at most. */
+export const ASK_CELLS = 7
 export const REVERSE = 1
 /** `from` (or, in reverse, `to`) has been returned before and is left out. */
 export const BEYOND = 2
@@ -34,7 +37,7 @@ export interface Order {
   bytes?: Uint8Array
 }
 
-/** All was committed except the writes at these places, whose `ifVersion` did not hold. */
+/** All was committed except the writes at these places, whose conditions did not hold. */
 export interface Written {
   type: 'written'
   conflicts: number[]

@@ -4,24 +4,27 @@
 // committed before its question came. The file, as it is stored:
 //
 //   rows(pk, sk, version, value, expires)   without rowid, in the order (pk, sk); SQLite compares text as UTF-8 bytes
-//   rows_expires(expires)                   only of rows that expire: what the sweep walks
+//   rows_expires(expires)                   only of rows that expire: what the sweep walks. A tombstone has minus its time
 //   application_id = 'Rook'                 so that another program's database is not taken for ours
 //   user_version = 1                        the schema
 import { chmodSync, closeSync, existsSync, openSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { tombstoneExpiresAtS } from './rows.ts'
 import {
   type Answers,
   ASK_CELLS,
   BEYOND,
   type Cell,
   DELETE,
+  DELETE_OVER_OLDER,
   type Failed,
   type FromThread,
   type Order,
   PAGE_BYTES_MAX,
   PUT,
+  PUT_OVER_OLDER,
   REVERSE,
   SWEEP,
   SWEEP_ROWS,
@@ -148,7 +151,7 @@ function refusal(file: string, error: unknown): string {
 function writer(database: DatabaseSync, post: Post): (order: Order) => void {
   const write = makeWrite(database)
   const sweep = database.prepare(`DELETE FROM rows WHERE (pk, sk) IN
-    (SELECT pk, sk FROM rows WHERE expires <= ? ORDER BY expires LIMIT ${SWEEP_ROWS})`)
+    (SELECT pk, sk FROM rows WHERE expires >= ? AND expires <= ? ORDER BY expires LIMIT ${SWEEP_ROWS})`)
   const [begin, commit, rollback] = ['BEGIN IMMEDIATE', 'COMMIT', 'ROLLBACK'].map((sql) => database.prepare(sql))
   return ({ nowS, cells, bytes }) => {
     const written: Written = { type: 'written', conflicts: [], swept: 0 }
@@ -159,7 +162,7 @@ function writer(database: DatabaseSync, post: Post): (order: Order) => void {
         const length = cells[at + 5] as number
         const value = bytes!.subarray(offset, offset + length)
         offset += length
-        if (cells[at] === SWEEP) written.swept += Number(sweep.run(nowS).changes)
+        if (cells[at] === SWEEP) written.swept += Number(sweep.run(-nowS, nowS).changes)
         else if (!write(cells, at, value, nowS)) written.conflicts.push(at / WRITE_CELLS)
       }
       commit!.run()
@@ -188,6 +191,7 @@ function makeWrite(database: DatabaseSync): (cells: Cell[], at: number, value: U
   const removeIfVersion = database.prepare(
     'DELETE FROM rows WHERE pk = ? AND sk = ? AND version = ? AND (expires IS NULL OR expires > ?)',
   )
+  const putOverOlder = database.prepare(`${insert} ${change} WHERE rows.version < ?`)
   const isThere = database.prepare('SELECT 1 FROM rows WHERE pk = ? AND sk = ? AND (expires IS NULL OR expires > ?)')
   return (cells, at, value, nowS) => {
     const pk = cells[at + 1]!
@@ -195,12 +199,17 @@ function makeWrite(database: DatabaseSync): (cells: Cell[], at: number, value: U
     const ifVersion = cells[at + 3]!
     const version = cells[at + 4]!
     const expires = cells[at + 6]!
-    if (cells[at] === PUT) {
+    const kind = cells[at]
+    if (kind === PUT_OVER_OLDER) return putOverOlder.run(pk, sk, version, value, expires, ifVersion).changes !== 0
+    if (kind === DELETE_OVER_OLDER) {
+      return putOverOlder.run(pk, sk, ifVersion, value, tombstoneExpiresAtS(nowS), ifVersion).changes !== 0
+    }
+    if (kind === PUT) {
       if (ifVersion === null) return put.run(pk, sk, version, value, expires).changes !== 0
       if (ifVersion === '') return putIfAbsent.run(pk, sk, version, value, expires, nowS).changes !== 0
       return putIfVersion.run(version, value, expires, pk, sk, ifVersion, nowS).changes !== 0
     }
-    if (cells[at] !== DELETE) throw new Error(`no write is of kind ${cells[at]}`)
+    if (kind !== DELETE) throw new Error(`no write is of kind ${kind}`)
     if (ifVersion === '') return isThere.get(pk, sk, nowS) === undefined
     if (ifVersion !== null) return removeIfVersion.run(pk, sk, ifVersion, nowS).changes !== 0
     remove.run(pk, sk)
@@ -220,15 +229,17 @@ function reader(database: DatabaseSync, post: Post): (order: Order) => void {
     for (let at = 0; at < asks.length; at += ASK_CELLS) {
       const start = sheet.cells.length
       try {
-        const [pk, sk, from, to, flags, rows] = asks.slice(at, at + ASK_CELLS) as [
+        const [pk, sk, from, to, flags, rows, octets] = asks.slice(at, at + ASK_CELLS) as [
           string,
           string | null,
           string,
           string | null,
+          number,
           number,
           number,
         ]
-        if (sk === null) sheet.page(pages[flags]!.iterate(pk, from, to ?? AFTER_ALL_TEXT, nowS) as Iterable<StoredRow>, rows)
+        if (sk === null)
+          sheet.page(pages[flags]!.iterate(pk, from, to ?? AFTER_ALL_TEXT, nowS) as Iterable<StoredRow>, rows, octets)
         else sheet.row(get.get(pk, sk, nowS) as unknown as StoredRow | undefined)
       } catch (error) {
         const { code, message } = failure(error)
@@ -276,8 +287,8 @@ class Sheet {
     if (row) this.#add(row)
   }
 
-  /** Ends early, and says that there may be more, before the row that would make the page larger than 1 MB. */
-  page(rows: Iterable<StoredRow>, rowsMax: number): void {
+  /** Ends early, and says that there may be more, before the row that would make the page too large; it has one, however large. */
+  page(rows: Iterable<StoredRow>, rowsMax: number, octetsMax: number): void {
     const head = this.cells.length
     const values = this.#values.length
     const lengthBefore = this.length
@@ -286,7 +297,8 @@ class Sheet {
     let more = 0
     try {
       for (const row of rows) {
-        if (count > 0 && this.length - lengthBefore + sizeOf(row) > PAGE_BYTES_MAX) {
+        if (count > 0 && this.length - lengthBefore + sizeOf(row) > octetsMax) {
+          letGo(row[2])
           more = 1
           break
         }

@@ -20,7 +20,7 @@ import type { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { tableContract } from './contract.ts'
 import { openSqliteTable, type SqliteTableOptions } from './sqlite.ts'
-import { type ClosableTable, type Row, TableUnavailable, VersionConflict } from './table.ts'
+import { type ClosableTable, type Row, TableUnavailable, TOMBSTONE_S, VersionConflict } from './table.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'rookery-sqlite-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -362,4 +362,51 @@ test('rows whose time is up are deleted by and by, others stay', async () => {
   await table.put(row('kept'))
   expect(stored()).toBe(2)
   expect(await sksOf(table)).toEqual(['kept', 'later'])
+})
+
+test('a tombstone is left by the sweep until its day is over', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onTestFinished(() => void vi.useRealTimers())
+  let nowS = 1_900_000_000
+  const { table, file } = await open({ now: () => nowS * 1000 })
+  const other = new DatabaseSync(file, { readOnly: true })
+  onTestFinished(() => other.close())
+  const stored = () => other.prepare('SELECT count(*) AS n FROM rows').get()!.n
+  const sweep = async () => {
+    vi.advanceTimersByTime(60_000)
+    await table.put(row('kept')) // behind it
+  }
+  await table.delete({ pk: 'p', sk: 'gone' }, { olderThan: '2' })
+  nowS += TOMBSTONE_S - 1
+  await sweep()
+  expect(stored()).toBe(2)
+  await expect(table.put(row('gone', { version: '1' }), { olderThan: '1' })).rejects.toThrow(VersionConflict)
+  nowS += 1
+  await sweep()
+  expect(stored()).toBe(1)
+})
+
+test('the sweep walks the index of what expires', async () => {
+  const { table, file } = await open()
+  await table.put(row('a'))
+  const other = new DatabaseSync(file, { readOnly: true })
+  onTestFinished(() => other.close())
+  const plan = other.prepare(
+    'EXPLAIN QUERY PLAN SELECT pk, sk FROM rows WHERE expires >= ? AND expires <= ? ORDER BY expires LIMIT 500',
+  )
+  expect(plan.all(-5, 5)).toMatchObject([{ detail: expect.stringContaining('INDEX rows_expires') }])
+})
+
+test('a reader that stops early used to have a megabyte read for it; one that reads on gets pages of that size', async () => {
+  const { table } = await open()
+  for (let n = 10; n < 90; n++) await table.put(row(`${n}`, { value: new Uint8Array(20_000).fill(n) }))
+  const pageBytes: number[] = []
+  const sks: string[] = []
+  for await (const { sk, value } of table.query('p')) {
+    sks.push(sk)
+    expect(value[0]).toBe(Number(sk))
+    if (pageBytes.at(-1) !== value.buffer.byteLength) pageBytes.push(value.buffer.byteLength)
+  }
+  expect(sks).toEqual(Array.from({ length: 80 }, (_, n) => `${n + 10}`))
+  expect(pageBytes).toEqual([60_000, 120_000, 240_000, 500_000, 680_000])
 })

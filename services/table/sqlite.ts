@@ -13,23 +13,25 @@
 // A second process (the command line tool) may open the same file while the server runs: each sees what the other has
 // committed, and a write waits up to 2 s for the other's transaction. Copy the file with the server stopped, or by
 // `sqlite3 <file> ".backup <copy>"`: until a checkpoint the newest rows are in <file>-wal.
-import { checkKey, checkRow } from './rows.ts'
+import { checkCondition, checkKey, checkRow } from './rows.ts'
 import {
   type Answers,
   BEYOND,
   type Cell,
   DELETE,
+  DELETE_OVER_OLDER,
   type FromThread,
   type Order,
   PAGE_BYTES_MAX,
   PUT,
+  PUT_OVER_OLDER,
   REVERSE,
   SWEEP,
   SWEEP_ROWS,
   type Written,
 } from './sqlite-messages.ts'
 import { type Job, JobQueue } from './sqlite-queue.ts'
-import { type ClosableTable, type Key, type Range, type Row, TableUnavailable, VersionConflict } from './table.ts'
+import { type ClosableTable, type Condition, type Key, type Range, type Row, TableUnavailable, VersionConflict } from './table.ts'
 
 export interface SqliteTableOptions {
   /** Made, for its owner alone, if it is not there; its folder must be. */
@@ -60,13 +62,15 @@ const ASKS_MAX = 64
 const WAITING_ASKS_MAX = 20_000
 /** Rows of a page; a reader that stops early has read no more than this in vain. */
 const PAGE_ROWS_MAX = 256
+/** Octets of a range's first page. Each that follows may have twice as many: who wants little has little read for him. */
+const FIRST_PAGE_BYTES_MAX = 64_000
 const BUSY_TIMEOUT_MS = 2_000
 /** The pause between sweeps, and while there is more to delete than one sweep takes. */
 const SWEEP_PAUSE_MS = 60_000
 const SWEEP_BACKLOG_PAUSE_MS = 250
 
 interface Write extends Job {
-  readonly kind: typeof PUT | typeof DELETE | typeof SWEEP
+  readonly kind: typeof PUT | typeof DELETE | typeof SWEEP | typeof PUT_OVER_OLDER | typeof DELETE_OVER_OLDER
   readonly key: Key
   readonly ifVersion: string | null
   readonly version: string
@@ -82,6 +86,7 @@ interface Ask extends Job {
   readonly to: string | null
   readonly flags: number
   readonly rows: number
+  readonly octets: number
   readonly resolve: (page: Page) => void
 }
 
@@ -134,21 +139,25 @@ class SqliteTable implements ClosableTable {
 
   async get(key: Key): Promise<Row | undefined> {
     checkKey(key.pk, key.sk)
-    const page = await this.#ask(key.pk, key.sk, '', null, 0, 1)
+    const page = await this.#ask(key.pk, key.sk, '', null, 0, 1, PAGE_BYTES_MAX)
     return page.rows[0]
   }
 
-  put(row: Row, ifVersion?: string): Promise<void> {
+  put(row: Row, condition?: Condition): Promise<void> {
     return new Promise((resolve, reject) => {
       checkRow(row)
-      this.#write(PUT, row, ifVersion, row.version, row.value, row.expiresAtS, resolve, reject)
+      checkCondition(condition)
+      const kind = typeof condition === 'object' ? PUT_OVER_OLDER : PUT
+      this.#write(kind, row, versionIn(condition), row.version, row.value, row.expiresAtS, resolve, reject)
     })
   }
 
-  delete(key: Key, ifVersion?: string): Promise<void> {
+  delete(key: Key, condition?: Condition): Promise<void> {
     return new Promise((resolve, reject) => {
       checkKey(key.pk, key.sk)
-      this.#write(DELETE, key, ifVersion, '', NOTHING, undefined, resolve, reject)
+      checkCondition(condition)
+      const kind = typeof condition === 'object' ? DELETE_OVER_OLDER : DELETE
+      this.#write(kind, key, versionIn(condition), '', NOTHING, undefined, resolve, reject)
     })
   }
 
@@ -156,9 +165,11 @@ class SqliteTable implements ClosableTable {
     let { from = '', to = null }: { from?: string; to?: string | null } = range
     let flags = range.reverse ? REVERSE : 0
     let left = range.limit ?? Number.POSITIVE_INFINITY
+    let octets = FIRST_PAGE_BYTES_MAX
     checkKey(pk, from + (to ?? ''))
     while (left > 0) {
-      const { rows, more } = await this.#ask(pk, null, from, to, flags, Math.min(left, PAGE_ROWS_MAX))
+      const { rows, more } = await this.#ask(pk, null, from, to, flags, Math.min(left, PAGE_ROWS_MAX), octets)
+      octets = Math.min(octets * 2, PAGE_BYTES_MAX)
       for (const row of rows) yield row // yield* would make one more promise a row
       left -= rows.length
       if (!more) return
@@ -206,8 +217,16 @@ class SqliteTable implements ClosableTable {
     })
   }
 
-  #ask(pk: string, sk: string | null, from: string, to: string | null, flags: number, rows: number): Promise<Page> {
-    return new Promise((resolve, reject) => this.#asks.add({ pk, sk, from, to, flags, rows, bytes: 0, resolve, reject }))
+  #ask(
+    pk: string,
+    sk: string | null,
+    from: string,
+    to: string | null,
+    flags: number,
+    rows: number,
+    octets: number,
+  ): Promise<Page> {
+    return new Promise((resolve, reject) => this.#asks.add({ pk, sk, from, to, flags, rows, octets, bytes: 0, resolve, reject }))
   }
 
   /** Packs the values in one buffer that moves to the thread: the caller keeps its own. */
@@ -242,7 +261,7 @@ class SqliteTable implements ClosableTable {
 
   #encodeAsks(asks: readonly Ask[]): Order {
     const cells: Cell[] = []
-    for (const { pk, sk, from, to, flags, rows } of asks) cells.push(pk, sk, from, to, flags, rows)
+    for (const { pk, sk, from, to, flags, rows, octets } of asks) cells.push(pk, sk, from, to, flags, rows, octets)
     return { nowS: this.#now() / 1000, cells }
   }
 
@@ -255,6 +274,10 @@ class SqliteTable implements ClosableTable {
       this.#write(SWEEP, { pk: '', sk: '' }, undefined, '', NOTHING, undefined, again, again)
     }, pauseMs).unref()
   }
+}
+
+function versionIn(condition: Condition | undefined): string | undefined {
+  return typeof condition === 'object' ? condition.olderThan : condition
 }
 
 /** Reads one message of answers and returns the questions it has no answer to yet. The values are views into its buffer. */

@@ -8,8 +8,10 @@
 //   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids (core/journal.ts)
 //   pk = j#mam#romeo@example.org       sk = ~juliet@… <time>   of a thread, something is in this stretch of time; no value
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
+//   pk = o#removals                    sk = <hash>             an account that is being deleted (router/removal.ts)
 //   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/auth.ts)
 //   pk = o#router                      sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
+//   pk = l#<process>#router            sk = <n>                one flush of an owner, or a part of it (core/owner-log.ts)
 
 export interface Key {
   readonly pk: string
@@ -31,18 +33,27 @@ export interface Range {
   readonly limit?: number
 }
 
+/**
+ * What must hold of the stored version for a write to be done: it is this one; there is none, for ''; or there is none or it
+ * is older, which is to sort before this one by UTF-8 bytes. The last is for writers whose versions rise: done in any order,
+ * late or twice, of all their writes to a row the greatest stays. So that this holds of deletions, too, one with `olderThan`
+ * leaves a tombstone for TOMBSTONE_S: a row with that version, which no read returns, and which is absent to '' and to a
+ * version. A row whose time is up may still be there to `olderThan`, or not any more.
+ */
+export type Condition = string | { readonly olderThan: string }
+
 /** One ordered key-value table. Rows of one `pk` are kept in `sk` order (UTF-8 bytes). Reads are strongly consistent. */
 export interface Table {
   get(key: Key): Promise<Row | undefined>
   /**
-   * Writes one row, at most 400 kB (else RangeError). Overwrites without `ifVersion`; with it, rejects with
-   * VersionConflict when the stored version is another. '' means "only if absent". Resolves when durable.
-   * Unconditional writes of one turn are sent together.
+   * Writes one row, at most 400 kB (else RangeError). Overwrites without a condition; with one that does not hold, rejects
+   * with VersionConflict. Resolves when durable. Unconditional writes of one turn are sent together. After TableUnavailable it
+   * may have been done, or be done yet: made again, it may meet its own row, which its version tells.
    */
-  put(row: Row, ifVersion?: string): Promise<void>
-  /** As `put`. Deleting what is not there is no fault, unless `ifVersion` names a version. */
-  delete(key: Key, ifVersion?: string): Promise<void>
-  /** Streams a range, both ends inclusive. One page is at most 1 MB and is fetched when reached. */
+  put(row: Row, condition?: Condition): Promise<void>
+  /** As `put`. Deleting what is not there is no fault, unless the condition names a version. */
+  delete(key: Key, condition?: Condition): Promise<void>
+  /** Streams a range, both ends inclusive. One page is at most 1 MB, the first may be less, and is fetched when reached. */
   query(pk: string, range?: Range): AsyncIterable<Row>
 }
 
@@ -51,7 +62,15 @@ export interface ClosableTable extends Table {
   close(): Promise<void>
 }
 
+/**
+ * Told of every request that a table makes of a service beyond this process: which, how it ended (`ok`, or in one word why not),
+ * how long it took, and the units of reading and writing that the service counts for it.
+ */
+export type TableMeter = (operation: string, outcome: string, ms: number, readUnits: number, writeUnits: number) => void
+
 export const ROW_BYTES_MAX = 400_000
+/** How long a tombstone stays. A write that comes later than that would bring its row back: none is under way for a day. */
+export const TOMBSTONE_S = 86_400
 
 export class VersionConflict extends Error {
   constructor(key: Key) {
