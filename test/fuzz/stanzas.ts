@@ -138,6 +138,9 @@ function textOf({ type, to, from, payload }: Stanza): string {
   return `<iq type='${type}' to='${to?.full}' from='${from.full}'>${Buffer.from(payload)}`
 }
 
+/** `limits.stanzaBytes` as it is without a word about it. */
+const STANZA_BYTES_MAX = 262_144
+
 class Fuzzed {
   #server!: TestServer
   #clients: TestClient[] = []
@@ -169,6 +172,7 @@ class Fuzzed {
     const isFull = this.#clients.some(({ jid }) => jid.full === to)
     const head = { type, id, to: to === undefined ? undefined : parseJid(to), lang: random.pick(['', 'en']) }
     const said = client.stanza(name, head, ...payloads)
+    if (said.payload.length > STANZA_BYTES_MAX) return // no edge takes it
     if (name === 'iq' && (type === 'get' || type === 'set') && !isFull) this.#asked.set(id, { client, iq: said })
     if (payloads.some(({ ns }) => ns === 'urn:xmpp:blocking')) this.#blocking.add(client.jid.bare)
     client.send(said)
