@@ -94,6 +94,29 @@ describe('RFC 6066 §3 which certificate is shown', () => {
     expect((nameless.socket as tls.TLSSocket).getPeerX509Certificate()!.fingerprint256).toBe(pairs[0]!.fingerprint)
   })
 
+  test('RFC 6120 §5.4.3.1 after STARTTLS, that of the domain in the stream header, unless the client names the host of another', async () => {
+    const files = [await pairOf('a', ['example.org']), await pairOf('b', ['*.example.net', 'xn--bcher-kva.example'])]
+    const pairs = await readCertificates(files, [])
+    const domains = ['example.org', 'chat.example.net', 'bücher.example', 'example.com']
+    const server = await start({ certificates: new TestTls(pairs), config: { domains } })
+    const shown = async (domain: string, servername: string): Promise<number> => {
+      const options = { servername, ca: pairs.map(({ cert }) => cert), checkServerIdentity: () => undefined }
+      const client = await server.connect().startTls(options, domain)
+      await client.send(header(domain)).until('</stream:features>')
+      const { fingerprint256 } = (client.socket as tls.TLSSocket).getPeerX509Certificate()!
+      const found = pairs.findIndex(({ fingerprint }) => fingerprint === fingerprint256)
+      expect(server.connections.at(-1)!.channelBinding!('tls-server-end-point')).toEqual(pairs[found]!.endPointHash)
+      return found
+    }
+    expect(await shown('chat.example.net', '')).toBe(1)
+    expect(await shown('bücher.example', '')).toBe(1)
+    expect(await shown('example.org', '')).toBe(0)
+    expect(await shown('example.com', '')).toBe(0) // no certificate is for it
+    expect(await shown('chat.example.net', 'xmpp.hosting.example')).toBe(1) // a client that names where the SRV record leads
+    expect(await shown('chat.example.net', 'example.org')).toBe(0)
+    expect(await shown('example.org', 'chat.example.net')).toBe(1)
+  })
+
   test('a domain that none of them names is told of', async () => {
     const files = [await pairOf('a', ['example.org']), await pairOf('b', ['example.net'])]
     await open({ files, domains: ['example.org', 'example.net', 'example.com'] })

@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocketOptions } from 'node:tls'
+import { domainToASCII } from 'node:url'
 import type { Clock, Timer } from '#core/clock.ts'
 import type { Log } from '#core/log.ts'
 import type { Metrics } from '#core/metrics.ts'
@@ -22,19 +23,30 @@ import {
 
 /** What a connection's handshake is made with. */
 export interface Tls {
-  /** At least one: the first is shown to whoever names no host, or one that none is for. */
+  /** At least one: the first is shown to whoever names no domain, or one that none is for. */
   readonly pairs: readonly CertificatePair[]
   /** With the first of them, and what is asked of clients. */
   readonly options: SecureContextOptions
-  readonly context: SecureContext
   /** RFC 6066 §3, for node:tls; undefined where there is but one. */
-  readonly chooseByName: TLSSocketOptions['SNICallback'] | undefined
+  readonly chooseByName: SniCallback | undefined
   /** Whether clients are asked for a certificate (`tls.clientCa`). */
   readonly asksForCertificate: boolean
   /** The first of them that names each host, as it is written in it. */
   readonly byHost: ReadonlyMap<string, CertificatePair>
-  /** Which is shown to a client that named this host. */
-  pairFor(host: string | false | null): CertificatePair
+  /** Which is shown to a client that named this host in its hello, and this domain in its stream header; '' where there was none. */
+  pairFor(host: string | false | null, domain?: string): CertificatePair
+  /**
+   * What shows the certificate of that domain unless the client names another host: RFC 6120 §5.4.3.1, for the `to` of a
+   * header that came before TLS is as good as that.
+   */
+  shownFor(domain: string): Shown
+}
+
+type SniCallback = NonNullable<TLSSocketOptions['SNICallback']>
+/** Options of node:tls. */
+interface Shown {
+  readonly secureContext: SecureContext
+  readonly SNICallback?: SniCallback
 }
 
 export interface CertificateSources {
@@ -76,19 +88,25 @@ export function makeTls(pairs: readonly CertificatePair[], clientCa?: string): T
   const contexts = new Map(pairs.map((pair) => [pair, createSecureContext(optionsOf(pair))]))
   const byHost = new Map<string, CertificatePair>()
   for (const pair of pairs) for (const host of pair.hosts) if (!byHost.has(host)) byHost.set(host, pair)
-  const pairFor: Tls['pairFor'] = (host) => {
-    if (!host) return pairs[0]!
-    const name = host.toLowerCase()
-    return byHost.get(name) ?? byHost.get(`*${name.slice(name.indexOf('.'))}`) ?? pairs[0]! // RFC 6125 §6.4.3: one label
+  const named = (name: string): CertificatePair | undefined => byHost.get(name) ?? byHost.get(`*${name.slice(name.indexOf('.'))}`) // RFC 6125 §6.4.3: one label
+  const forHost = (host: string | false | null, otherwise: CertificatePair): CertificatePair =>
+    (host ? named(host.toLowerCase()) : undefined) ?? otherwise
+  const forDomain = (domain: string): CertificatePair => (domain === '' ? undefined : named(domainToASCII(domain))) ?? pairs[0]!
+  /** One for all connections that are shown the same: it is kept as long as they last. */
+  const shown = new Map<CertificatePair, Shown>()
+  for (const pair of pairs) {
+    const SNICallback: SniCallback = (host, done) => done(null, contexts.get(forHost(host, pair))!)
+    const secureContext = contexts.get(pair)!
+    shown.set(pair, pairs.length === 1 ? { secureContext } : { secureContext, SNICallback })
   }
   return {
     pairs,
     options: optionsOf(pairs[0]!),
-    context: contexts.get(pairs[0]!)!,
-    chooseByName: pairs.length === 1 ? undefined : (host, done) => done(null, contexts.get(pairFor(host))!),
+    chooseByName: shown.get(pairs[0]!)!.SNICallback,
     asksForCertificate: clientCa !== undefined,
     byHost,
-    pairFor,
+    pairFor: (host, domain = '') => forHost(host, forDomain(domain)),
+    shownFor: (domain) => shown.get(forDomain(domain))!,
   }
 }
 
@@ -153,7 +171,9 @@ export class Certificates {
 
   /** Looks at the files, as it does once a minute. Never rejects. */
   async look(): Promise<void> {
-    if ((await signatureOf(this.#tls, this.#sources)) !== this.#seen) return this.reload()
+    const signature = await signatureOf(this.#tls, this.#sources)
+    if (this.#loading !== undefined) return this.#loading
+    if (signature !== this.#seen) return this.reload()
     if (this.#parts.clock.monotonic() - this.#warnedMs < DAY_MS) return
     // Our own is made again in its last month, which the next loading does.
     const renews = this.#sources.files.length === 0 && this.#daysLeft(firstExpiry(this.#tls)) < RENEW_DAYS

@@ -31,8 +31,11 @@ export interface Connection {
   channelBinding?(type: ChannelBindingType): Uint8Array | undefined
   /** The client's, where it has shown one that `tls.clientCa` vouches for: the JIDs it names (XEP-0178 §2). Known once TLS is up. */
   readonly clientCertificate?: { readonly xmppAddrs: readonly string[] } | undefined
-  /** Begins TLS on what was a plain connection; the bytes that follow are the client's hello. */
-  startTls(): void
+  /**
+   * Begins TLS on what was a plain connection; the bytes that follow are the client's hello. `domain`: of the stream, for a
+   * client that names no host in it (RFC 6120 §5.4.3.1).
+   */
+  startTls(domain: string): void
   /** Reads no more until `resume`. */
   pause(): void
   resume(): void

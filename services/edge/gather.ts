@@ -3,6 +3,7 @@
 // What a turn has for a connection is gathered as strings and shared bytes, and becomes one buffer when the turn
 // ends: all connections that were written to are flushed together, from one microtask. A connection for which much
 // is gathered is flushed before that: a turn may bring more than anyone should hold in memory.
+import { madeBuffer } from '#core/garbage.ts'
 
 /** A connection does not gather more than this, and the piece that went beyond. */
 export const GATHERED_BYTES_MAX = 256 * 1024
@@ -56,6 +57,7 @@ export function join(pieces: readonly (string | Uint8Array)[]): Buffer {
   }
   const joined = Buffer.allocUnsafe(at)
   scratch.copy(joined, 0, 0, at)
+  madeBuffer(joined)
   if (scratch.length > SCRATCH_KEPT_BYTES) scratch = Buffer.allocUnsafeSlow(256 * 1024)
   return joined
 }

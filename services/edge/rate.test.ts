@@ -71,6 +71,46 @@ describe('a bucket', () => {
   })
 })
 
+describe('streams that send much at once', () => {
+  const KIB = 1024
+  const { session } = pacesOf(limitsOf())
+
+  test('are read from less than each could be alone', () => {
+    const { session } = pacesOf(limitsOf())
+    const rates = Array.from({ length: 40 }, () => new Rate(session))
+    let read = 0
+    for (let round = 0; round < 4; round++) {
+      for (const rate of rates) {
+        if (rate.take(0, 0) > 0) continue
+        rate.take(64 * KIB, 0)
+        read += 64 * KIB
+      }
+    }
+    expect(read).toBeLessThan(40 * 64 * KIB + KIB * KIB) // and not 256 KiB of each
+  })
+
+  test('owe their share for as long as it takes, and no longer', () => {
+    const { session } = pacesOf(limitsOf())
+    const [one, other] = [new Rate(session), new Rate(session)]
+    for (let n = 0; n < 4; n++) one.take(64 * KIB, 0) // as much as it may send at once
+    const crowd = Array.from({ length: 14 }, () => new Rate(session))
+    for (const rate of crowd) rate.take(64 * KIB, 0)
+    expect(other.take(64 * KIB, 0)).toBeGreaterThan(0)
+    expect(other.take(64 * KIB, 1_000)).toBe(0)
+  })
+
+  test('leave alone who sends little', () => {
+    for (let n = 0; n < 100; n++) new Rate(session).take(64 * KIB, 0)
+    const quiet = new Rate(session)
+    for (let n = 0; n < 30; n++) expect(quiet.take(1_000, 0)).toBe(0)
+  })
+
+  test('without a bound on bytes there is none on all of them', () => {
+    const { session } = pacesOf(limitsOf({ bytesPerSecond: 0 }))
+    for (let n = 0; n < 100; n++) expect(new Rate(session).take(256 * KIB, 0)).toBe(0)
+  })
+})
+
 describe('the defaults', () => {
   const { beforeLogin, session } = pacesOf(limitsOf())
 
@@ -102,7 +142,7 @@ describe('the defaults', () => {
   })
 
   test('a burst is read in pieces, within a second', () => {
-    const rate = new Rate(session)
+    const rate = new Rate(pacesOf(limitsOf()).session)
     let [nowMs, owedMs] = [0, 0]
     for (let read = 0; read < 1024 * 1024; read += 65_536) {
       owedMs = rate.take(65_536, nowMs)

@@ -68,8 +68,8 @@ export class Client {
   }
 
   /** RFC 6120 §5.4.2. */
-  async startTls(options: tls.ConnectionOptions = {}): Promise<Client> {
-    this.send(header())
+  async startTls(options: tls.ConnectionOptions = {}, domain = 'example.org'): Promise<Client> {
+    this.send(header(domain))
     await this.until('</stream:features>')
     this.send(STARTTLS)
     await this.until('<proceed')

@@ -62,6 +62,55 @@ describe('RFC 6120 §5 STARTTLS', () => {
   })
 })
 
+describe('a hello that is waited for', () => {
+  test('between <proceed/> and the hello nothing is said in the clear, not even the end', async () => {
+    const server = await start({ config: { limits: { loginTimeoutMs: 1000 } } })
+    const client = server.connect().send(header())
+    await client.until('</stream:features>')
+    client.send(STARTTLS)
+    await client.until('<proceed')
+    client.text = ''
+    const [connection] = server.connections
+    expect([connection!.encrypted, connection!.canStartTls]).toEqual([true, false])
+    connection!.write('a secret')
+    await eventually(() => client.closed, 'its time to be over')
+    expect([client.text, server.edge.streams.size]).toEqual(['', 0])
+  })
+
+  test.each([1, 700, 1_000, 1_001, 1_024, 3_000, 16_000])('a hello in pieces of %i bytes is one', async (length) => {
+    const server = await start()
+    await makeAccount(server.process, 'romeo@example.org')
+    const through = await inPieces(server.tlsPort, length)
+    const ALPNProtocols = ['xmpp-client', ...Array.from({ length: 40 }, (_, n) => `x${n}`.padEnd(200, 'x'))] // 8 kB of it
+    const client = server.connectTls({ port: through, ALPNProtocols })
+    await client.logIn('romeo', 'garden')
+    expect((client.socket as tls.TLSSocket).alpnProtocol).toBe('xmpp-client')
+    client.send(`<message to='romeo@example.org/garden'><body>${'x'.repeat(100_000)}</body></message>`)
+    expect((await client.until('</message>')).length).toBeGreaterThan(100_000)
+  })
+})
+
+/** Forwards to that port, what the client says first in pieces. Resolves to its own. */
+async function inPieces(port: number, length: number): Promise<number> {
+  const proxy = net.createServer({ noDelay: true }, (from) => {
+    const to = net.connect({ host: '127.0.0.1', port, noDelay: true })
+    stops.push(() => void [from, to].map((socket) => socket.destroy()))
+    for (const socket of [from, to]) socket.on('error', () => {})
+    to.pipe(from)
+    from.once('data', async (hello: Buffer) => {
+      from.pause()
+      for (let at = 0; at < hello.length; at += length) {
+        to.write(hello.subarray(at, at + length))
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      from.pipe(to)
+    })
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  stops.push(() => void proxy.close())
+  return (proxy.address() as net.AddressInfo).port
+}
+
 describe('XEP-0368 TLS from the first byte', () => {
   test.for([
     ['xmpp-client', ['xmpp-client']],

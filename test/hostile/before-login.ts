@@ -10,6 +10,9 @@ const SILENT = 2_000
 const GUESSER = '127.0.0.2'
 /** What is promised of a stream that has not logged in, and what Node's socket costs beside it. */
 const SILENT_KB = 20
+const SECURED = 500
+/** TLS has its price: docs/limits.md. */
+const SECURED_KB = 48
 
 async function errorAfter(target: Target, said: string, isOpen = true): Promise<string> {
   const peer = await target.connect()
@@ -72,6 +75,18 @@ async function clearText(target: Target): Promise<void> {
   expect(said).not.toContain('<success')
 }
 
+/** To the port where TLS is from the first byte, of which there is none. */
+async function silentBeforeTls(target: Target): Promise<void> {
+  const ends: Promise<unknown>[] = []
+  for (let i = 0; i < SILENT; i++) {
+    const socket = connect(target.ports.tls, HOST)
+    socket.on('error', () => {})
+    ends.push(new Promise((resolve) => socket.once('close', resolve).resume()))
+    if (i % 200 === 199) await pause(10)
+  }
+  await Promise.all(ends)
+}
+
 export const BEFORE_LOGIN: readonly Attack[] = [
   {
     name: 'headers that are none, too long, of another host or a header in a header',
@@ -109,6 +124,25 @@ export const BEFORE_LOGIN: readonly Attack[] = [
       const peers: Peer[] = []
       for (let i = 0; i < SILENT; i += 200)
         peers.push(...(await Promise.all(Array.from({ length: 200 }, () => target.connect()))))
+      const errors = await Promise.all(peers.map((peer) => peer.streamError(LOGIN_TIMEOUT_MS + 10_000)))
+      expect(new Set(errors)).toEqual(new Set(['connection-timeout']))
+    },
+  },
+  {
+    name: `${SILENT} connections to the TLS port that say nothing`,
+    movesMb: (SILENT * SILENT_KB) / 1024,
+    run: silentBeforeTls,
+  },
+  {
+    name: `${SECURED} that shake hands, open a stream, and say nothing more`,
+    movesMb: (SECURED * SECURED_KB) / 1024,
+    async run(target) {
+      const peers: Peer[] = []
+      for (let i = 0; i < SECURED; i += 50) {
+        const more = await Promise.all(Array.from({ length: 50 }, () => target.connect('tls')))
+        await Promise.all(more.map((peer) => peer.open()))
+        peers.push(...more)
+      }
       const errors = await Promise.all(peers.map((peer) => peer.streamError(LOGIN_TIMEOUT_MS + 10_000)))
       expect(new Set(errors)).toEqual(new Set(['connection-timeout']))
     },

@@ -5,6 +5,11 @@ import { type Attack, SESSIONS_PER_ACCOUNT, type Target } from './target.ts'
 
 const NS_ROSTER = 'jabber:iq:roster'
 const PING = "<ping xmlns='urn:xmpp:ping'/>"
+/** Forty-one peers: what the one does not read, and what the others may have on its way. */
+const DEAF_MB = 60
+/** And what waits for the disk. */
+const ARCHIVED_MB = 100
+const LARGE_MESSAGES = 30
 const many = (count: number, make: (i: number) => string): string[] => Array.from({ length: count }, (_, i) => make(i))
 
 /** Everything said before it has been handled. */
@@ -15,6 +20,12 @@ async function handled(peer: Peer): Promise<void> {
 /** How often a text came, of what was not taken yet. */
 function count(peer: Peer, text: string): number {
   return peer.text.split(text).length - 1
+}
+
+/** XEP-0313 §4.3: as much as there may be behind that message. */
+function pageBehind(id: string): string {
+  const after = id === '' ? '' : `<after>${id}</after>`
+  return `<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>1000</max>${after}</set></query>`
 }
 
 /** Sends the same again and again until so many bytes have gone, as fast as the server takes them. */
@@ -198,29 +209,55 @@ export const FLOODS: readonly Attack[] = [
     },
   },
   {
-    name: '80 MB for a client that reads nothing, by forty senders',
-    movesMb: 100, // forty-one peers
+    name: '60 MB of an archive of large messages, page by page',
     async run(target) {
-      await flooded(target, 'tcp')
+      const peer = await target.online('gregory')
+      const stanza = `<message to='tybalt@localhost' type='chat'><body>${'x'.repeat(100_000)}</body></message>`
+      await pour(peer, stanza, LARGE_MESSAGES * stanza.length)
+      await handled(peer)
+      const before = peer.length
+      let pages = 0
+      for (let after = ''; peer.length - before < 60_000_000; pages++) {
+        const answer = await peer.ask('set', pageBehind(after))
+        after = answer.includes("complete='true'") ? '' : (/<last>([^<]*)</.exec(answer)?.[1] ?? '')
+        const results = count(peer, '<result ')
+        expect([1, 2]).toContain(results) // XEP-0059 §2.1: as many as we like
+        peer.take()
+      }
+      expect(pages).toBeGreaterThan(LARGE_MESSAGES)
+    },
+  },
+  {
+    name: '80 MB for a client that reads nothing, by forty senders',
+    movesMb: DEAF_MB,
+    async run(target) {
+      await flooded(target, 'tcp', 'headline', 2_000_000)
     },
   },
   {
     name: '80 MB for a browser that reads nothing, by forty senders',
-    movesMb: 100,
+    movesMb: DEAF_MB,
     async run(target) {
-      await flooded(target, 'websocket')
+      await flooded(target, 'websocket', 'headline', 2_000_000)
+    },
+  },
+  {
+    name: '20 MB for a client that reads nothing, by forty senders, into two archives',
+    movesMb: ARCHIVED_MB,
+    async run(target) {
+      await flooded(target, 'tcp', 'chat', 500_000)
     },
   },
 ]
 
-async function flooded(target: Target, transport: 'tcp' | 'websocket'): Promise<void> {
+async function flooded(target: Target, transport: 'tcp' | 'websocket', type: string, bytesEach: number): Promise<void> {
   const deaf = await target.online('paris', transport, 'deaf')
   deaf.pause()
   const senders: Peer[] = []
   for (const account of ['tybalt', 'sampson', 'benvolio', 'abram'])
     for (let i = 0; i < 10; i++) senders.push(await target.online(account, 'tcp', `s${i}`))
-  const stanza = `<message to='${deaf.jid}' type='headline'><body>${'x'.repeat(100_000)}</body></message>`
-  await Promise.all(senders.map((sender) => pour(sender, stanza, 2_000_000)))
+  const stanza = `<message to='${deaf.jid}' type='${type}'><body>${'x'.repeat(100_000)}</body></message>`
+  await Promise.all(senders.map((sender) => pour(sender, stanza, bytesEach)))
   await Promise.all(senders.map(handled))
   expect(target.logged('stream.slow_reader'), target.log()).toBeGreaterThan(0)
 }

@@ -12,11 +12,11 @@ import { outcome, STANZA_CASES } from './stanzas.ts'
 import { type Attack, type Row, Target } from './target.ts'
 
 /**
- * What one peer may move: 20 MB. The slack is the garbage collector's, which lets 64 MB of buffers lie that nobody uses any
- * more before it looks for them, and whatever it needs for its young generation.
+ * What one peer may move: 20 MB. The slack is for what the process takes once, whoever comes: for code that runs for the first
+ * time, and for its young generation.
  */
 const MEMORY_MB = 20
-const SLACK_MB = 64
+const SLACK_MB = 32
 
 const ACCOUNTS = ['mercutio', 'tybalt', 'paris', 'benvolio', 'sampson', 'gregory', 'abram', 'peter']
 

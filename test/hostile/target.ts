@@ -25,6 +25,9 @@ export const CONFIG = {
   },
 }
 
+/** What bin/rookery gives Node, with the reasons. */
+const AS_STARTED = { MALLOC_TRIM_THRESHOLD_: '131072', NODE_OPTIONS: '--max-semi-space-size=16' }
+
 export interface Attack {
   readonly name: string
   /** By how many MB it may move the server's memory, where that is not what one peer may: an attack by many. */
@@ -62,7 +65,7 @@ export class Target {
   static async start(accounts: readonly string[]): Promise<Target> {
     const place = new Place()
     const [http] = (await freePorts(1)) as [number]
-    const server = await place.run(place.configure({ ...CONFIG, http: { port: http } }))
+    const server = await place.run(place.configure({ ...CONFIG, http: { port: http } }), AS_STARTED)
     const ports = {
       tcp: await server.port('c2s'),
       tls: await server.port('c2s (TLS)'),
