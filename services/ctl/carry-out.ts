@@ -1,26 +1,12 @@
-// One request of a command, performed by the server that runs on the data folder, or on its data at rest.
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { createLog } from '#core/log.ts'
-import type { AccountRequest, Entry, Perform } from '#embedded/account-calls.ts'
-import { openAtRest } from '#embedded/at-rest.ts'
+// One request of a command, performed where the configuration says that the accounts are (forms.ts).
+import type { AccountRequest, Entry } from '#embedded/account-calls.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import { type Configured, readConfiguration } from './configured.ts'
-import { connectControl } from './control-client.ts'
-
-/** A server that starts or stops, and other commands at work on the data at rest, are waited for. */
-const BUSY_WAIT_MS = 30_000
-const BUSY_PAUSE_MS = 50
+import { readConfiguration } from './configured.ts'
+import { formOf } from './forms.ts'
+import type { Reached } from './reach.ts'
 
 /** The next entry is asked for when it is done with one. */
 type OnEntry = (entry: Entry) => void | Promise<void>
-
-interface Reached {
-  readonly perform: Perform
-  /** For the end of a sentence. */
-  readonly where: string
-  close(): Promise<void> | void
-}
 
 /** Performs one request, and says where. Throws Error with a sentence for whoever typed the command. */
 export async function carryOut(
@@ -29,7 +15,8 @@ export async function carryOut(
   mayBeFirst = false,
   onEntry: OnEntry = () => {},
 ): Promise<string> {
-  const reached = await reach(await readConfiguration(file), mayBeFirst)
+  const configured = await readConfiguration(file)
+  const reached = await formOf(configured.config).reach(configured, mayBeFirst)
   await complete(reached, request, onEntry)
   return reached.where
 }
@@ -40,13 +27,11 @@ export async function askRunning(
   request: AccountRequest,
   onEntry: OnEntry = () => {},
 ): Promise<unknown> {
-  const { config } = await readConfiguration(file)
-  const running = await connectControl(config.data)
-  if (running === undefined) throw new Error(`no server runs on ${config.data}: nobody is online`)
-  return complete(running, request, onEntry)
+  const configured = await readConfiguration(file)
+  return complete(await formOf(configured.config).reachRunning(configured, false), request, onEntry)
 }
 
-async function complete(reached: Omit<Reached, 'where'>, request: AccountRequest, onEntry: OnEntry): Promise<unknown> {
+async function complete(reached: Reached, request: AccountRequest, onEntry: OnEntry): Promise<unknown> {
   try {
     const performing = reached.perform(request)
     for (;;) {
@@ -60,24 +45,5 @@ async function complete(reached: Omit<Reached, 'where'>, request: AccountRequest
     throw new Error(request.account === undefined ? why : `${request.account}: ${why}`, { cause: error })
   } finally {
     await reached.close()
-  }
-}
-
-async function reach({ config, modules }: Configured, mayBeFirst: boolean): Promise<Reached> {
-  const log = createLog({ level: 'warn', pretty: true, write: (line) => void process.stderr.write(line) })
-  const deadline = performance.now() + BUSY_WAIT_MS
-  for (;;) {
-    const running = await connectControl(config.data)
-    if (running !== undefined) return { ...running, where: 'on the running server' }
-    if (!mayBeFirst && !existsSync(join(config.data, 'rookery.sqlite'))) {
-      throw new Error(
-        `no server runs on ${config.data}, and none has: there are no accounts; --config FILE tells where the data is`,
-      )
-    }
-    const atRest = await openAtRest(config, modules, log)
-    if (atRest !== undefined) return { ...atRest, where: `in ${config.data}; no server runs on it` }
-    if (performance.now() > deadline)
-      throw new Error(`another rookery process is at work on ${config.data}; wait until it is done`)
-    await new Promise((resume) => setTimeout(resume, BUSY_PAUSE_MS))
   }
 }

@@ -12,7 +12,8 @@ export class UsageError extends Error {
 export function usage(): string {
   return `Usage: rookery COMMAND [OPTIONS]
 
-  run [--config FILE]                    start the server; without a file: on this machine only, registration open
+  run [--config FILE] [--role ROLE …]    start the server; without a file: on this machine only, registration open;
+                                         with roles: one process of a cluster (edge, router, presence, web)
   check [--config FILE]                  check a configuration without starting anything
   user add JID [--password PASSWORD]     make an account; asks for the password where none is given
   user passwd JID [--password PASSWORD]  set a password
@@ -25,7 +26,7 @@ export function usage(): string {
   announce TEXT [--domain D]             send a message to everybody who is online
   export JID > FILE                      write all that is stored of an account, as XML (XEP-0227)
 
-All of them take --config FILE too, to find the server's data.
+All of them take --config FILE too, to find the server's data, or the cluster.
 `
 }
 
@@ -34,15 +35,24 @@ export function parseCommand(args: readonly string[]): { name: string; rest: rea
   return { name: name === '--help' || name === '-h' ? 'help' : name, rest }
 }
 
-/** Options and words of a command. Throws UsageError on an option it does not know. */
+/** Options and words of a command; of `lists`, every one that is given. Throws UsageError on an option it does not know. */
 export function parseOptions(
   args: readonly string[],
   names: readonly string[],
-): { options: Record<string, string | undefined>; words: string[] } {
+  lists: readonly string[] = [],
+): { options: Record<string, string | undefined>; lists: Record<string, string[]>; words: string[] } {
   try {
-    const known = Object.fromEntries(names.map((name) => [name, { type: 'string' as const }]))
+    const known = {
+      ...Object.fromEntries(names.map((name) => [name, { type: 'string' as const }])),
+      ...Object.fromEntries(lists.map((name) => [name, { type: 'string' as const, multiple: true }])),
+    }
     const { values, positionals } = parseArgs({ args: [...args], options: known, allowPositionals: true, strict: true })
-    return { options: values as Record<string, string | undefined>, words: positionals }
+    const given = values as Record<string, string | string[] | undefined>
+    return {
+      options: Object.fromEntries(names.map((name) => [name, given[name] as string | undefined])),
+      lists: Object.fromEntries(lists.map((name) => [name, (given[name] ?? []) as string[]])),
+      words: positionals,
+    }
   } catch (error) {
     throw new UsageError((error as Error).message)
   }

@@ -7,7 +7,8 @@ import { StanzaError } from '#xmpp/error.ts'
 
 /** The longest is the list of an account's sessions. */
 const ANSWER_BYTES_MAX = 1024 * 1024
-const ANSWER_TIMEOUT_MS = 60_000
+/** While it is waited for: whoever reads it takes what time he likes. */
+export const ANSWER_TIMEOUT_MS = 60_000
 
 export interface ControlClient {
   /** One at a time. Throws the StanzaError of a refusal, and Error where the server goes away. */
@@ -33,9 +34,7 @@ function connected(path: string): Promise<Socket | undefined> {
     const socket = connect(path)
     socket.once('connect', () => {
       socket.removeAllListeners('error').on('error', () => {}) // whoever reads is told
-      socket.setTimeout(ANSWER_TIMEOUT_MS, () =>
-        socket.destroy(new Error(`the server has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`)),
-      )
+      socket.on('timeout', () => socket.destroy(new Error(`the server has not answered for ${ANSWER_TIMEOUT_MS / 1000} s`)))
       resolve(socket)
     })
     socket.once('error', (error: NodeJS.ErrnoException) => {
@@ -54,7 +53,9 @@ async function* perform(
 ): AsyncGenerator<Entry, unknown> {
   socket.write(`${JSON.stringify(request)}\n`)
   for (;;) {
+    socket.setTimeout(ANSWER_TIMEOUT_MS)
     const line = await nextLine(lines)
+    socket.setTimeout(0)
     if (line === undefined) throw new Error('the server stopped before it answered; look whether it was done, once it runs again')
     const answer = JSON.parse(line) as ControlLine
     if ('condition' in answer) throw new StanzaError(answer.condition, answer.text)

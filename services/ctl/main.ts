@@ -1,8 +1,9 @@
 // The `rookery` command.
 //
 //   rookery run [--config FILE]              starts the server, all roles in one process
+//   rookery run --role edge --config FILE    starts one process of a cluster, with the roles that are named, or all
 //   rookery check [--config FILE]            checks a configuration, offline
-//   rookery user add|list|disable …          manages accounts, of a running server or of its data at rest
+//   rookery user add|list|disable …          manages accounts, of a running server, of its data at rest, or of a cluster
 //   rookery session list|kick …              shows who is connected, and ends sessions
 //   rookery announce TEXT                    sends a message to everybody who is online
 //   rookery export JID > FILE                writes all that is stored of an account

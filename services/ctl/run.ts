@@ -1,20 +1,25 @@
-// `rookery run`: starts the server in the foreground, says how to use it, and stops it on SIGTERM or SIGINT. On SIGHUP it reads
-// the certificates again; where a terminal is what it runs in, that is the end of the terminal, and of the server.
+// `rookery run`: starts the server, or one process of a cluster, in the foreground, says how to use it, and stops it on SIGTERM
+// or SIGINT. On SIGHUP it reads the certificates again; where a terminal is what it runs in, that is the end of the terminal,
+// and of the server.
 import { isatty } from 'node:tty'
 import { createLog } from '#core/log.ts'
 import { VERSION } from '#core/version.ts'
-import { type Running, startEmbedded } from '#embedded/main.ts'
+import type { Running } from '#embedded/serve.ts'
 import { parseOptions, UsageError } from './command.ts'
 import { type Configured, readConfiguration } from './configured.ts'
+import { formOf } from './forms.ts'
+import { parseRoles } from './roles.ts'
 
 /** A stop that takes longer than this ends in an exit all the same. */
 const STOP_TIMEOUT_MS = 20_000
 
 export async function run(args: readonly string[]): Promise<number> {
-  const { options, words } = parseOptions(args, ['config'])
+  const { options, lists, words } = parseOptions(args, ['config'], ['role'])
   if (words.length > 0) throw new UsageError(`run takes no ${words[0]}`)
+  const roles = parseRoles(lists.role)
   const configured = await readConfiguration(options.config)
   const { config, modules } = configured
+  const form = formOf(config, roles)
   const log = createLog({ level: config.log.level, ...(config.log.pretty !== undefined && { pretty: config.log.pretty }) })
   process.on('uncaughtException', (error) => {
     log.error('process.broke', { error })
@@ -23,10 +28,17 @@ export async function run(args: readonly string[]): Promise<number> {
   })
 
   const stopped = untilTold()
+  const told = new AbortController()
+  void stopped.then(() => told.abort())
   const startedAt = performance.now()
   let reload: (() => Promise<void>) | undefined
   if (!isatty(0)) process.on('SIGHUP', () => void reload?.())
-  const running = await startEmbedded(config, modules, log)
+  const running = await startUnless(told.signal, () => form.start({ config, modules, log, roles, told: told.signal }))
+  if (running === undefined) {
+    log.info('server.stopped')
+    log.flush()
+    return 0
+  }
   reload = () => running.reload()
   for (const { name, host, port, driver } of running.edge.listeners)
     log.info('listener.opened', { name, host, port, ...(driver !== undefined && { driver }) })
@@ -34,6 +46,7 @@ export async function run(args: readonly string[]): Promise<number> {
   log.info('server.started', {
     version: VERSION,
     domains: config.domains,
+    roles,
     source: configured.source,
     tookMs: Math.round(performance.now() - startedAt),
   })
@@ -52,6 +65,16 @@ export async function run(args: readonly string[]): Promise<number> {
   log.info('server.stopped')
   log.flush()
   return 0
+}
+
+/** Undefined where it did not start because it was told to stop first. */
+async function startUnless(told: AbortSignal, start: () => Promise<Running>): Promise<Running | undefined> {
+  try {
+    return await start()
+  } catch (error) {
+    if (told.aborted) return undefined
+    throw error
+  }
 }
 
 function untilTold(): Promise<NodeJS.Signals> {
@@ -80,7 +103,7 @@ export function welcome(
       : `  Register bin/rookery user add NAME@${domain}      (registration is ${registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
-  if (running.certificate.selfSigned)
+  if (running.certificate?.selfSigned)
     lines.push(`  The certificate is self-signed: clients ask once. SHA-256 ${running.certificate.fingerprint}`)
   if (source === 'laptop') {
     lines.push('', '  No configuration file was given: this machine only, registration open, no TLS needed on loopback.')

@@ -51,7 +51,13 @@ async function enable(args: readonly string[]): Promise<void> {
 async function remove(args: readonly string[]): Promise<void> {
   const { options, words } = parseOptions(args, ['config'])
   const account = theAccount('remove', words)
-  const where = await carryOut(options.config, { call: 'account.remove', account })
+  let rows: number | undefined
+  const where = await carryOut(options.config, { call: 'account.remove', account }, false, (entry) => {
+    if (rows === undefined) process.stderr.write(`${account} is gone; what is stored of it is being deleted\n`)
+    rows = (entry as { rows: number }).rows
+    if (process.stderr.isTTY) process.stderr.write(`\r${rows} rows`)
+  })
+  if (rows !== undefined && process.stderr.isTTY) process.stderr.write('\n')
   process.stdout.write(`${account} removed ${where}\n`)
 }
 

@@ -4,6 +4,7 @@
 import { Accounts } from '#core/accounts.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import { Commit } from '#core/commit.ts'
+import { directLog } from '#core/direct-log.ts'
 import type { Process } from '#core/process.ts'
 import { Store } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -48,7 +49,6 @@ const CALLS: Readonly<Record<string, (caller: Caller, account: string, fields: F
   'account.password': (caller, account, fields) => caller.ask('router', account, 'account.password', passwordOf(fields)),
   'account.disable': (caller, account, fields) => caller.ask('router', account, 'account.disable', reasonOf(fields)),
   'account.enable': (caller, account) => caller.ask('router', account, 'account.enable', {}),
-  'account.remove': (caller, account) => caller.ask('router', account, 'account.remove', {}),
   'account.sessions': (caller, account) => caller.ask('router', account, 'account.sessions', {}),
 }
 
@@ -65,7 +65,11 @@ function reasonOf({ reason = '' }: Fields): { reason: string } {
 /** Tells how many there were. Each account is read and let go: the owners cache what is used, a list is none of that. */
 async function* list(process: Process, asked: unknown): AsyncGenerator<Entry, number> {
   const domains = asked === undefined ? process.config.domains : [domainOf(process, asked)]
-  const store = new Store(process.table, new Commit(process.table, process.clock, process.log), process.journals)
+  const store = new Store(
+    process.table,
+    new Commit(directLog(process.table, process.clock, process.log), process.log),
+    process.journals,
+  )
   const accounts = new Accounts(process.table, store, process.clock, process.config.scram.iterations)
   let count = 0
   for (const domain of domains) {

@@ -148,6 +148,24 @@ test('a removal takes the journals of every module with it, and leaves those of 
   expect(await command(here, { call: 'account.list' })).toEqual(['juliet@localhost', 1])
 })
 
+test('a removal that was interrupted is finished by removing the account again', async () => {
+  const here = config()
+  const account = 'romeo@localhost'
+  await command(here, { call: 'account.create', account, fields: { password: 'x' } })
+  await withTable(here, async (table) => {
+    await table.put({ pk: `a#${account}`, sk: 'account', version: 'v', value: json({ createdAt: 1, removed: { atMs: 2 } }) })
+    await table.put({ pk: `j#diary#${account}`, sk: '1', version: 'v', value: json('a secret') })
+  })
+  const modules = [...presenceModules, diary]
+  expect(await command(here, { call: 'account.list' }, modules)).toEqual([0]) // other commands leave it as it is
+  await withTable(here, async (table) => expect(await table.get({ pk: `j#diary#${account}`, sk: '1' })).toBeDefined())
+  await command(here, { call: 'account.remove', account }, modules)
+  await withTable(here, async (table) => {
+    for (const pk of [`j#diary#${account}`, `a#${account}`])
+      for await (const row of table.query(pk)) throw new Error(`left behind: ${row.sk}`)
+  })
+})
+
 test('what a module still does behind its answer is done before the command ends', async () => {
   const here = config()
   const [romeo, juliet] = ['romeo@localhost', 'juliet@localhost']

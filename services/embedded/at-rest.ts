@@ -12,7 +12,7 @@ import { startRouter } from '#router/main.ts'
 import type { ClosableTable, Table } from '#table/table.ts'
 import { accountCalls, type Perform } from './account-calls.ts'
 import { type FolderLock, tryLockFolder } from './folder-lock.ts'
-import { makeDataFolder, makeProcess, openTable } from './parts.ts'
+import { makeDataFolder, makeProcess, openTable, soleFoundations } from './parts.ts'
 
 /** A disk that refuses writes is tried again for this long. */
 const STOP_TIMEOUT_MS = 10_000
@@ -42,10 +42,10 @@ async function startRoles(config: Config, modules: readonly AnyModule[], log: Lo
   const lifecycle = new Lifecycle(log)
   const opened = await openTable(config, log)
   const { table, quiet } = watched(opened)
-  const process = makeProcess(config, modules, log, table, idleClock)
+  const process = makeProcess(config, modules, soleFoundations(log, table, idleClock))
   try {
     await lifecycle.start(startPresence(process))
-    await lifecycle.start(startRouter(process))
+    await lifecycle.start(startRouter(process, { finishes: false })) // a command has ended when it has done what it was asked
   } catch (error) {
     await opened.close()
     throw error

@@ -5,8 +5,15 @@ import { CertificateError, readCertificates } from '#edge/certificate.ts'
 import { type CertificateSources, Certificates, readClientCa } from '#edge/certificates.ts'
 
 /** Throws CertificateError. */
-export function openCertificates(process: Process): Promise<Certificates> {
-  return Certificates.open(sourcesOf(process.config), { ...process, log: process.log.child({ role: 'edge' }) })
+export async function openCertificates(process: Process): Promise<Certificates> {
+  const sources = sourcesOf(process.config)
+  try {
+    return await Certificates.open(sources, { ...process, log: process.log.child({ role: 'edge' }) })
+  } catch (error) {
+    if (!(error instanceof CertificateError) || sources.files.length > 0) throw error
+    const help = 'give tls.cert and tls.key, or set data to a folder that this user may write'
+    throw new CertificateError(`${error.message}; ${help}`, { cause: error })
+  }
 }
 
 /** What is wrong with the files that are named, each by its own; and what is only doubtful. Makes no files. */

@@ -10,17 +10,17 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, createServer, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
 import type { RunningRole } from '#core/process.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
 import { randomId } from '#xmpp/id.ts'
-import { controlPath, demandOwnSocket, startControl } from './control.ts'
+import { controlPath, demandOwnSocket, IDLE_TIMEOUT_MS, startControl } from './control.ts'
 import { tryLockFolder } from './folder-lock.ts'
 import { linesOf } from './lines.ts'
 import { testConfig, testProcess } from './process.fixture.ts'
@@ -28,6 +28,7 @@ import { testConfig, testProcess } from './process.fixture.ts'
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+  vi.restoreAllMocks()
 })
 
 function ownFolder(): Config {
@@ -233,12 +234,26 @@ describe('the socket', () => {
     expect(existsSync(path)).toBe(false)
   })
 
+  test('a connection is closed for want of a request, not while it is answered: by then it is the reader who takes his time', async () => {
+    const timed = vi.spyOn(Socket.prototype, 'setTimeout')
+    const { path, asked } = await serveSlowly()
+    const { ask } = peer(path)
+    const answer = ask({ call: 'account.sessions', account: 'romeo@localhost' })
+    const finish = await asked
+    const [socket] = timed.mock.contexts as [Socket]
+    expect(socket.timeout).toBe(0)
+    finish()
+    expect(await answer).toEqual({ told: null })
+    expect(await ask({ call: '' })).toMatchObject({ condition: 'bad-request' })
+    expect(timed.mock.calls.map(([ms]) => ms)).toEqual([IDLE_TIMEOUT_MS, 0, IDLE_TIMEOUT_MS, 0, IDLE_TIMEOUT_MS])
+  })
+
   test('a stop closes what is idle, and answers what is under way', async () => {
     const { control, path, asked } = await serveSlowly()
     const idle = peer(path)
     await idle.ask({ call: 'account.list' })
     const busy = peer(path)
-    const answer = busy.ask({ call: 'account.remove', account: 'romeo@localhost' })
+    const answer = busy.ask({ call: 'account.enable', account: 'romeo@localhost' })
     const reply = await asked
     const stopped = control.stop()
     await expect.poll(() => idle.socket.readyState).toBe('closed')

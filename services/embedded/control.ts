@@ -34,7 +34,8 @@ const PATH_BYTES_MAX = 100
 /** A password has at most 1024 bytes and a bare JID 2047; JSON may write six for one. */
 const REQUEST_BYTES_MAX = 32 * 1024
 const CONNECTIONS_MAX = 256
-const IDLE_TIMEOUT_MS = 60_000
+/** Between two requests. */
+export const IDLE_TIMEOUT_MS = 60_000
 /** Entries of a list gather in one write up to this. */
 const WRITE_BYTES = 16 * 1024
 /** A command that is at work on the data at rest is waited for. */
@@ -153,11 +154,14 @@ class Connections {
     this.#open.add(socket)
     socket.on('close', () => this.#open.delete(socket))
     socket.on('error', () => {}) // a client that went away is nobody's fault
-    socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy())
+    socket.on('timeout', () => socket.destroy())
+    socket.setTimeout(IDLE_TIMEOUT_MS)
     try {
       for await (const line of linesOf(socket, REQUEST_BYTES_MAX)) {
         this.#answering.add(socket)
+        socket.setTimeout(0) // the answer may take its time, and so may whoever reads it: it may be a person with a pager
         await this.#answer(socket, line)
+        socket.setTimeout(IDLE_TIMEOUT_MS)
         this.#answering.delete(socket)
         if (this.#ending) break
       }

@@ -1,4 +1,4 @@
-// Calls of whoever runs the server whose answers come in parts: sessions, announcements, exports.
+// Calls of whoever runs the server whose answers come in parts: sessions, announcements, exports, removals.
 //
 // An entry is a session with what is known of it, how many an announcement has reached so far, or a piece of a document.
 import { Administration } from '#core/administration.ts'
@@ -9,7 +9,8 @@ import type { Perform } from './account-calls.ts'
 import { demandDomain, domainOf, type Fields, isRecord, parseAccount, parseAddress } from './requests.ts'
 
 export function operatorCalls(process: Process): Readonly<Record<string, Perform>> {
-  const administration = new Administration(openCaller(process.bus, process.ownership), process.ownership)
+  const caller = openCaller(process.bus, process.ownership)
+  const administration = new Administration(caller, process.ownership)
 
   return {
     /** Of one account, of one domain, or all. Tells how many. */
@@ -44,6 +45,18 @@ export function operatorCalls(process: Process): Readonly<Record<string, Perform
         yield text
       }
       return bytes
+    },
+
+    /** Ends when nothing of the account is stored any more; until then an entry now and then says how many rows are deleted. */
+    'account.remove': async function* ({ account }) {
+      const jid = parseAccount(account)
+      demandDomain(process, jid.domain)
+      let told = await caller.ask('router', jid.bare, 'account.remove', {})
+      while (!told.finished) {
+        yield { rows: told.rows }
+        told = await caller.ask('router', jid.bare, 'account.removal', {})
+      }
+      return null
     },
 
     /** Tells how many it has reached. */

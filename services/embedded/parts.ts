@@ -1,15 +1,17 @@
-// What every process of the embedded form is made of, whether it serves or works on data at rest.
+// What a process is made of: of all forms, and of the embedded one, whether it serves or works on data at rest.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { memoryBus } from '#bus/memory.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
+import { directLog } from '#core/direct-log.ts'
 import { serverFacts } from '#core/hosts.ts'
 import type { Log } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
 import { soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
+import { Readings } from '#core/readings.ts'
 import { VERSION } from '#core/version.ts'
 import { openSqliteTable } from '#table/sqlite.ts'
 import type { ClosableTable, Table } from '#table/table.ts'
@@ -30,25 +32,34 @@ export function openTable(config: Config, log: Log): Promise<ClosableTable> {
   return openSqliteTable({ file: join(config.data, 'rookery.sqlite'), onError: (error) => log.error('table.failed', { error }) })
 }
 
-/** A process that owns everything, on a bus of its own. Of `modules`, all there are, it loads those that are not disabled. */
-export function makeProcess(
-  config: Config,
-  modules: readonly AnyModule[],
-  log: Log,
-  table: Table,
-  clock: Clock = systemClock,
-): Process {
+/** What is different in each form: where rows are, how roles talk, and who owns what. */
+export type Foundations = Pick<
+  Process,
+  'id' | 'bus' | 'table' | 'ownership' | 'members' | 'openLog' | 'clock' | 'log' | 'metrics'
+>
+
+/** Of `modules`, all there are, the process loads those that are not disabled. */
+export function makeProcess(config: Config, modules: readonly AnyModule[], foundations: Foundations): Process {
+  return {
+    ...foundations,
+    config,
+    moduleOptions: config.modules,
+    modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
+    journals: modules.flatMap(({ journals = [] }) => journals),
+    server: serverFacts(config, VERSION, config.modules),
+    readings: new Readings(foundations.clock),
+  }
+}
+
+/** A process that owns everything, on a bus of its own. */
+export function soleFoundations(log: Log, table: Table, clock: Clock = systemClock): Foundations {
   const id = lowercaseId()
   return {
     id,
     bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
     table,
     ownership: soleOwnership(id),
-    config,
-    moduleOptions: config.modules,
-    modules: modules.filter(({ name }) => config.modules[name]?.enabled !== false),
-    journals: modules.flatMap(({ journals = [] }) => journals),
-    server: serverFacts(config, VERSION, config.modules),
+    openLog: (_role, log) => directLog(table, clock, log),
     clock,
     log,
     metrics: new Metrics(),

@@ -5,12 +5,14 @@ import { join } from 'node:path'
 import { memoryBus } from '#bus/memory.ts'
 import { systemClock } from '#core/clock.ts'
 import { type Config, loadConfig } from '#core/config.ts'
+import { directLog } from '#core/direct-log.ts'
 import { serverFacts } from '#core/hosts.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
 import { soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
+import { Readings } from '#core/readings.ts'
 import { presenceModules } from '#presence/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import { lowercaseId } from '#xmpp/id.ts'
@@ -29,18 +31,21 @@ export function testConfig(domains: readonly string[] = ['localhost', 'example.o
 export function testProcess(config: Config = testConfig(), modules: readonly AnyModule[] = presenceModules): TestProcess {
   const id = lowercaseId()
   const log = memoryLog()
+  const table = memoryTable()
   return {
     id,
     bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
-    table: memoryTable(),
+    table,
     ownership: soleOwnership(id),
     config,
     moduleOptions: {},
     modules,
     journals: modules.flatMap(({ journals = [] }) => journals),
+    openLog: (_role, log) => directLog(table, systemClock, log),
     server: serverFacts(config, '0', {}),
     clock: systemClock,
     log,
     metrics: new Metrics(),
+    readings: new Readings(),
   }
 }
