@@ -9,6 +9,7 @@ import { memoryBus } from '#bus/memory.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
+import { directLog } from '#core/direct-log.ts'
 import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin } from '#core/envelope.ts'
 import { serverFacts } from '#core/hosts.ts'
 import { IqHomes } from '#core/iq.ts'
@@ -16,10 +17,11 @@ import { type Lanes, openLanes } from '#core/lane.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast.ts'
+import { receiveMulticast } from '#core/multicast-receiver.ts'
 import { checkOptions } from '#core/options.ts'
 import { type RoleName, soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
+import { Readings } from '#core/readings.ts'
 import { presenceModules, startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
 import { memoryTable } from '#table/memory.ts'
@@ -92,20 +94,23 @@ function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): Ha
   const log = memoryLog()
   const activity = new Activity()
   const id = lowercaseId()
+  const table = watchedTable(options.table ?? memoryTable({ now: () => clock.now() }), activity)
   const inner = memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) })
   return {
     id,
     bus: watchedBus(inner, activity),
-    table: watchedTable(options.table ?? memoryTable({ now: () => clock.now() }), activity),
+    table,
     ownership: soleOwnership(id),
     config,
     moduleOptions,
     modules,
     journals: modules.flatMap(({ journals = [] }) => journals),
+    openLog: (_role, log) => directLog(table, clock, log),
     server: serverFacts(config, '0.0.0-test', moduleOptions),
     clock,
     log,
     metrics: new Metrics(),
+    readings: new Readings(),
     activity,
   }
 }
@@ -133,9 +138,9 @@ export class TestServer implements AsyncDisposable {
     this.log = log
     this.#stopRoles = stopRoles
     this.caller = openCaller(bus, ownership)
-    this.lanes = openLanes(bus, ownership, this.edge, log)
+    this.lanes = openLanes(process, this.edge)
     this.homes = new IqHomes(process.modules)
-    this.#deliveries = receiveMulticast(bus, this.edge, (delivery) => this.#deliver(delivery), log)
+    this.#deliveries = receiveMulticast(process, this.edge, { delivery: (delivery) => this.#deliver(delivery), lost: () => {} })
   }
 
   #deliver(delivery: Delivery): void {
@@ -446,6 +451,7 @@ class Activity {
 
 function watchedBus(bus: Bus, activity: Activity): Bus {
   return {
+    lossless: bus.lossless,
     publish(subject, body) {
       activity.count++
       bus.publish(subject, body)

@@ -71,11 +71,18 @@ describe('who may import whom', () => {
 
   test('a driver is named only where the server is put together', () => {
     expect(faults('services/router/main.ts', "import { memoryBus } from '#bus/memory.ts'")).toEqual([
-      'services/router/main.ts:2: router imports the driver bus/memory.ts; only embedded, ctl and tests may',
+      'services/router/main.ts:2: router imports the driver bus/memory.ts; only embedded, cluster, ctl and tests may',
     ])
     expect(faults('services/core/store.ts', "const { open } = await import('#table/sqlite.ts')")).toHaveLength(1)
     expect(faults('services/embedded/main.ts', "import { memoryBus } from '#bus/memory.ts'")).toEqual([])
     expect(faults('services/core/store.test.ts', "import { memoryTable } from '#table/memory.ts'")).toEqual([])
+  })
+
+  test('the forms of the server meet at what they share: a process of a cluster starts no role by itself', () => {
+    expect(faults('services/cluster/main.ts', "import { serve } from '#embedded/serve.ts'")).toEqual([])
+    expect(faults('services/cluster/parts.ts', "const { openNatsBus } = await import('#bus/nats.ts')")).toEqual([])
+    expect(faults('services/cluster/main.ts', "import { startEdge } from '#edge/main.ts'")).toHaveLength(1)
+    expect(faults('services/embedded/main.ts', "import { startCluster } from '#cluster/main.ts'")).toHaveLength(1)
   })
 
   test('the command starts the embedded server and knows no role', () => {

@@ -17,12 +17,13 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   presence: ['xmpp', 'bus', 'table', 'core'],
   web: ['xmpp', 'bus', 'table', 'core'],
   embedded: ['xmpp', 'bus', 'table', 'core', 'edge', 'router', 'presence', 'web'],
-  ctl: ['xmpp', 'bus', 'table', 'core', 'embedded'],
+  cluster: ['xmpp', 'bus', 'table', 'core', 'embedded'],
+  ctl: ['xmpp', 'bus', 'table', 'core', 'embedded', 'cluster'],
 }
 
 /** The implementations behind a contract: only who puts the server together may name one. */
 const DRIVERS = /^(?:bus\/(?:memory|nats)|table\/(?:memory|sqlite|dynamo))\.ts$/
-const DRIVER_USERS = ['embedded', 'ctl']
+const DRIVER_USERS = ['embedded', 'cluster', 'ctl']
 /** The suites that every implementation of an interface runs, and what tests stand on. */
 const TEST_ONLY = /^test\/|\.(?:test|fixture)\.ts$|^[a-z]+\/contract\.ts$/
 

@@ -7,6 +7,7 @@
 //   call.router.<process>      questions that want an answer at once     (core/call.ts)
 //   edge.<process>             multicasts and orders to an edge          (core/multicast.ts)
 //   edgeack.<role>.<process>.<start>   what an edge has of an owner’s    (core/multicast.ts)
+//   rows.<process>             what the router has read at a login       (core/pass-on.ts)
 //   resync.<process>           an owner asks an edge for its sessions    (core/resync.ts)
 //   resynced.<role>.<process>  what the edge tells                       (core/resync.ts)
 //   members, owners            who lives, who owns what has changed      (core/membership.ts, core/cluster-ownership.ts)

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { memoryTable } from '#table/memory.ts'
-import { parseJid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { Accounts } from './accounts.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
+import { directLog } from './direct-log.ts'
 import { silentLog } from './log.ts'
 import { decodeCredentials, HASHINGS_WAITING_MAX, verifyPassword } from './scram-keys.ts'
 import { Store } from './store.ts'
@@ -12,7 +13,7 @@ const BILL = parseJid('bill@example.org')
 
 function setUp(table = memoryTable()) {
   const clock = manualClock()
-  const commit = new Commit(table, clock, silentLog)
+  const commit = new Commit(directLog(table, clock, silentLog), silentLog)
   const store = new Store(table, commit, [])
   return { table, commit, store, clock, accounts: new Accounts(table, store, clock, 4_096) }
 }
@@ -151,28 +152,65 @@ describe('remove', () => {
   test('leaves neither the account nor its name', async () => {
     const { accounts, table } = setUp()
     await accounts.create(BILL, 'Calliope')
-    await accounts.remove(BILL)
+    await accounts.erase(BILL)
     expect([await accounts.exists(BILL), await listed(accounts)]).toEqual([false, []])
     for (let n = 0; n < 16; n++) {
       for await (const row of table.query(`u#example.org#${n.toString(16).padStart(2, '0')}`)) expect(row).toBeUndefined()
     }
   })
 
+  test('once it is marked there is no such account, and nobody has its name', async () => {
+    const { accounts, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await accounts.markRemoved(BILL)
+    const others = setUp(table).accounts
+    for (const known of [accounts, others]) {
+      expect([await known.exists(BILL), await known.isRemoved(BILL), await listed(known)]).toEqual([false, true, []])
+      expect(await known.row(BILL, (row) => row)).toBeNull()
+      const wait = { condition: 'resource-constraint', type: 'wait' }
+      await expect(known.create(BILL, 'Clio')).rejects.toMatchObject(wait)
+    }
+    await expect(others.setPassword(BILL, 'Clio')).rejects.toMatchObject({ condition: 'item-not-found' })
+    await expect(others.enable(BILL)).rejects.toMatchObject({ condition: 'item-not-found' })
+    const row = await table.get({ pk: 'a#bill@example.org', sk: 'account' })
+    expect(Object.keys(JSON.parse(Buffer.from(row!.value).toString()))).toEqual(['createdAt', 'removed']) // no key of the password
+    const unfinished: Jid[] = []
+    for await (const account of others.unfinished()) unfinished.push(account)
+    expect(unfinished).toEqual([BILL])
+  })
+
+  test('it is sealed until it is let go', async () => {
+    const { accounts } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    await accounts.markRemoved(BILL)
+    accounts.unseal(BILL)
+    expect(accounts.isSealed(BILL)).toBe(true)
+    accounts.letGo(BILL)
+    accounts.unseal(BILL)
+    expect(accounts.isSealed(BILL)).toBe(false)
+  })
+
+  test('marking nobody is item-not-found', async () => {
+    const { accounts } = setUp()
+    await expect(accounts.markRemoved(BILL)).rejects.toMatchObject({ condition: 'item-not-found' })
+    expect(accounts.isSealed(BILL)).toBe(false)
+  })
+
   test('whoever takes the name meanwhile used to be lost from the list', async () => {
     const { accounts, store, table } = setUp()
     await accounts.create(BILL, 'Calliope')
     const purge = store.purge.bind(store)
-    store.purge = async (account) => {
-      await purge(account)
+    store.purge = async (account, steps) => {
+      await purge(account, steps)
       await setUp(table).accounts.create(BILL, 'Clio')
     }
-    await accounts.remove(BILL)
+    await accounts.erase(BILL)
     expect(await listed(setUp(table).accounts)).toEqual([BILL.bare])
   })
 
   test('of nobody is no fault', async () => {
     const { accounts } = setUp()
-    await accounts.remove(BILL)
+    await accounts.erase(BILL)
     expect(await accounts.exists(BILL)).toBe(false)
   })
 })

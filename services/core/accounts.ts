@@ -2,19 +2,26 @@
 //
 //   pk = a#romeo@example.org   sk = account   { "credentials": SCRAM keys, "createdAt": ms,
 //                                               "disabled": { "atMs": ms, "reason": "" } where it is }
+//                                           or { "createdAt": ms, "removed": { "atMs": ms } }
 //   pk = u#example.org#0b      sk = romeo     the list of accounts, over 16 keys so that none is hot
+//   pk = o#removals            sk = a hash    a bare JID, whose account is being deleted
 //
-// Making an account is one conditional put, so that two who want the same name get one winner on any node.
+// Making an account is one conditional put, so that two who want the same name get one winner on any node. One that is
+// deleted is gone when its row says so. The row stays until all others are gone, so that nobody has the name before; and
+// the one among the removals, put ahead of that, tells whoever owns it next what is to be finished (router/removal.ts).
+import { createHash } from 'node:crypto'
 import { type Key, type Table, VersionConflict } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
-import { type Jid, makeJid } from '#xmpp/jid.ts'
+import { type Jid, makeJid, parseJid } from '#xmpp/jid.ts'
 import type { Clock } from './clock.ts'
+import type { OfAccounts } from './held.ts'
 import type { Credentials, ScramHash } from './scram-keys.ts'
 import { deriveCredentials, encodeCredentials, HashingBusy, PasswordError } from './scram-keys.ts'
-import { ACCOUNT_RECORD, type AccountRecord, type MaybePromise, type Store } from './store.ts'
+import { ACCOUNT_RECORD, type AccountRecord, type MaybePromise, type PurgeSteps, type Store } from './store.ts'
 
 const LIST_KEYS = 16
+const REMOVALS = 'o#removals'
 
 export type EncodedCredentials = ReturnType<typeof encodeCredentials>
 export type { Credentials, ScramHash }
@@ -29,6 +36,14 @@ export interface AccountRow {
   readonly disabled?: { readonly atMs: number; readonly reason: string } | undefined
 }
 
+/** All that is left in it of an account that is being deleted. */
+interface RemovedRow {
+  readonly createdAt: number
+  readonly removed: { readonly atMs: number }
+}
+
+type StoredRow = AccountRow | RemovedRow
+
 declare module './hooks.ts' {
   interface Events {
     /** At router(account): its password is another one. Whatever logs in by the old one ends, but for the session `except`. */
@@ -42,14 +57,16 @@ const REASON = /^[^\p{Cc}\p{Cs}\u2028\u2029\ufffe\uffff]{0,500}$/u
 export class Accounts {
   readonly #table: Table
   readonly #store: Store
-  readonly #record: AccountRecord<AccountRow | null>
+  readonly #record: AccountRecord<StoredRow | null>
   readonly #clock: Clock
   readonly #iterations: number
+  /** Sealed until they are let go, whatever else ends. */
+  readonly #held = new Set<string>()
 
   constructor(table: Table, store: Store, clock: Clock, iterations: number) {
     this.#table = table
     this.#store = store
-    this.#record = store.record<AccountRow | null>(ACCOUNT_RECORD, null)
+    this.#record = store.record<StoredRow | null>(ACCOUNT_RECORD, null)
     this.#clock = clock
     this.#iterations = iterations
   }
@@ -57,13 +74,18 @@ export class Accounts {
   /** False also while the account is sealed. */
   exists(account: Jid): MaybePromise<boolean> {
     if (this.isSealed(account)) return false
-    return this.#record.read(account, (row) => row !== null)
+    return this.#record.read(account, isStanding)
+  }
+
+  /** It is being deleted: there is a row, which says so. */
+  isRemoved(account: Jid): MaybePromise<boolean> {
+    return this.#record.read(account, (row) => row !== null && !isStanding(row))
   }
 
   /** Null where there is no such account, or it is sealed. */
   row<R>(account: Jid, use: (row: AccountRow | null) => R): MaybePromise<R> {
     if (this.isSealed(account)) return use(null)
-    return this.#record.read(account, use)
+    return this.#record.read(account, (row) => use(isStanding(row) ? row : null))
   }
 
   /** Why it is disabled, '' where no reason was given; undefined where it is not. */
@@ -73,28 +95,40 @@ export class Accounts {
 
   /**
    * Throws StanzaError: conflict where the account exists, not-acceptable for a password that cannot be used,
-   * resource-constraint while too many are being hashed. Durable when it resolves.
+   * resource-constraint while too many are being hashed, or while one of that name is still being deleted. Durable when it
+   * resolves.
    */
   async create(account: Jid, password: string): Promise<void> {
+    await this.#demandFree(account)
     const credentials = await this.#derive(password)
     const row: AccountRow = { credentials, createdAt: this.#clock.now() }
     // The list first: a name in the list without its account is passed over, an account missing from it would be lost.
     await this.#table.put({ ...listKey(account), version: randomId(), value: new Uint8Array(0) })
     try {
       const value = Buffer.from(JSON.stringify(row), 'utf8')
-      await this.#table.put({ pk: `a#${account.bare}`, sk: ACCOUNT_RECORD, version: randomId(), value }, '')
+      await this.#table.put({ pk: `a#${account.bare}`, sk: ACCOUNT_RECORD, version: this.#store.newVersion(), value }, '')
     } catch (error) {
-      if (error instanceof VersionConflict) throw new StanzaError('conflict', 'the account exists')
-      throw error
+      if (!(error instanceof VersionConflict)) throw error
+      this.#store.forget(account.bare)
+      await this.#demandFree(account)
+      throw new StanzaError('conflict', 'the account exists') // and was gone again
     }
     this.#store.forget(account.bare)
+  }
+
+  async #demandFree(account: Jid): Promise<void> {
+    await this.#record.read(account, (row) => {
+      if (isStanding(row)) throw new StanzaError('conflict', 'the account exists')
+      if (row !== null)
+        throw new StanzaError('resource-constraint', 'the account that had this name is still being deleted', { type: 'wait' })
+    })
   }
 
   /** Throws StanzaError: item-not-found where there is no such account, else as `create`. Staged: durable when the owner's commit is. */
   async setPassword(account: Jid, password: string): Promise<void> {
     const credentials = await this.#derive(password)
     await this.#record.update(account, (row) => {
-      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      if (!isStanding(row)) throw new StanzaError('item-not-found', 'no such account')
       return { ...row, credentials, generation: (row.generation ?? 0) + 1 }
     })
   }
@@ -106,7 +140,7 @@ export class Accounts {
   async disable(account: Jid, reason: string): Promise<void> {
     if (!REASON.test(reason)) throw new StanzaError('not-acceptable', 'a reason is one line of at most 500 characters')
     await this.#record.update(account, (row) => {
-      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      if (!isStanding(row)) throw new StanzaError('item-not-found', 'no such account')
       return row.disabled?.reason === reason ? row : { ...row, disabled: { atMs: this.#clock.now(), reason } }
     })
   }
@@ -114,7 +148,7 @@ export class Accounts {
   /** Throws StanzaError: item-not-found where there is no such account. One that is enabled stays it. Staged. */
   async enable(account: Jid): Promise<void> {
     await this.#record.update(account, (row) => {
-      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      if (!isStanding(row)) throw new StanzaError('item-not-found', 'no such account')
       return row.disabled === undefined ? row : { ...row, disabled: undefined }
     })
   }
@@ -126,24 +160,60 @@ export class Accounts {
 
   /** The account is deleted, or stays. */
   unseal(account: Jid): void {
-    this.#store.unseal(account.bare)
+    if (!this.#held.has(account.bare)) this.#store.unseal(account.bare)
   }
 
   isSealed(account: Jid): boolean {
     return this.#store.isSealed(account.bare)
   }
 
-  /** Deletes the account and everything stored of it. Durable when it resolves. */
-  async remove(account: Jid): Promise<void> {
-    const key = listKey(account)
-    const listed = await this.#table.get(key)
-    await this.#store.purge(account.bare)
-    if (listed === undefined) return
-    try {
-      await this.#table.delete(key, listed.version)
-    } catch (error) {
-      if (!(error instanceof VersionConflict)) throw error // somebody has the name already, and put it into the list
-    }
+  /** Seals it until `letGo`. */
+  hold(account: Jid): void {
+    this.#held.add(account.bare)
+    this.seal(account)
+  }
+
+  /** Of these accounts nothing is known any more: they have another owner. */
+  release(gone: OfAccounts): void {
+    for (const account of this.#held) if (gone(account)) this.#held.delete(account)
+    this.#store.release(gone)
+  }
+
+  /** From now on it can be unsealed. */
+  letGo(account: Jid): void {
+    this.#held.delete(account.bare)
+  }
+
+  /**
+   * From now on there is no such account, whatever is still stored of it, and it is held; durable when it resolves. Throws
+   * StanzaError: item-not-found where there is none. One that is being deleted is only held.
+   */
+  async markRemoved(account: Jid): Promise<void> {
+    await this.#table.put({ ...unfinishedKey(account), version: randomId(), value: Buffer.from(account.bare, 'utf8') })
+    await this.#record.update(account, (row) => {
+      if (row === null) throw new StanzaError('item-not-found', 'no such account')
+      return isStanding(row) ? { createdAt: row.createdAt, removed: { atMs: this.#clock.now() } } : row
+    })
+    this.hold(account)
+    await this.#store.applied(account.bare)
+  }
+
+  /** Deletes everything stored of the account, however far somebody has come with it. Durable when it resolves. */
+  async erase(account: Jid, portion?: PurgeSteps['portion']): Promise<void> {
+    // Out of the list while the name cannot be had: behind that it may be the next one's place.
+    const last = () => this.#table.delete(listKey(account))
+    await this.#store.purge(account.bare, portion === undefined ? { last } : { last, portion })
+    await this.forgetUnfinished(account)
+  }
+
+  /** The accounts that are to be deleted, or were when somebody died: one that stands or has no row needs nothing any more. */
+  async *unfinished(): AsyncIterable<Jid> {
+    for await (const { value } of this.#table.query(REMOVALS)) yield parseJid(Buffer.from(value).toString('utf8'))
+  }
+
+  /** It is not to be deleted, or has been. */
+  async forgetUnfinished(account: Jid): Promise<void> {
+    await this.#table.delete(unfinishedKey(account))
   }
 
   /** A password that cannot be used is the asker's fault; a full queue of derivations passes. */
@@ -172,6 +242,15 @@ export class Accounts {
       }
     }
   }
+}
+
+function isStanding(row: StoredRow | null): row is AccountRow {
+  return row !== null && !('removed' in row)
+}
+
+/** A key of DynamoDB has 1024 bytes, an address up to 2047. */
+function unfinishedKey({ bare }: Jid): Key {
+  return { pk: REMOVALS, sk: createHash('sha256').update(bare, 'utf8').digest('base64url') }
 }
 
 function listKey(account: Jid): Key {

@@ -43,6 +43,30 @@ describe('archive ids', () => {
     expect([...given].sort()).toEqual(given)
   })
 
+  test('of an account that comes from another owner are behind its own, where both had gone on behind the same mark', () => {
+    const clock = manualClock()
+    let markMs = clock.now() + 60_000 // somebody's clock was ahead
+    const keep = (ms: number): void => void (markMs = Math.max(markMs, ms))
+    const [one, other] = [new ArchiveIds(clock, keep), new ArchiveIds(clock, keep)]
+    one.resume(markMs)
+    other.resume(markMs)
+    other.next()
+    const given = [one.next(), one.next(), one.next()]
+    other.resume(markMs)
+    given.push(other.next())
+    expect([...given].sort()).toEqual(given)
+  })
+
+  test('raise a mark again that was staged and dropped', () => {
+    const clock = manualClock()
+    const marks: number[] = []
+    const ids = new ArchiveIds(clock, (ms) => marks.push(ms))
+    ids.next()
+    ids.forget()
+    ids.next()
+    expect(marks).toEqual([clock.now(), clock.now()])
+  })
+
   test('raise their mark once a second at most, and are never a second beyond it', () => {
     const clock = manualClock()
     const marks: number[] = []

@@ -5,7 +5,7 @@
 // Given by the account's owner as max(last + 1, now). One sequence serves all accounts of an owner: what rises for all
 // of them rises for each. It never goes back while the owner lives, whatever the clock does.
 //
-// Nor over a restart. One row says how far the ids of a role have gone:
+// Nor over a restart, or where another owner goes on. One row says how far the ids of a role have gone, of all its owners:
 //
 //   pk = o#router   sk = archive-ids   the mark, as { "markMs": ms }
 //
@@ -43,10 +43,15 @@ export class ArchiveIds {
     this.#keepMark = keepMark
   }
 
-  /** Goes on behind all ids that were given up to this mark. */
+  /** Goes on behind all ids that were given up to this mark, by whomever: it may be this owner's own, and another one's, too. */
   resume(markMs: number): void {
-    this.#markMs = markMs
-    this.#turnTo(markMs + MARK_EVERY_MS)
+    if (markMs > this.#markMs) this.#markMs = markMs
+    if (this.#timeMs < markMs + MARK_EVERY_MS) this.#turnTo(markMs + MARK_EVERY_MS)
+  }
+
+  /** What was staged is dropped, and the mark may have been among it: the next id raises it again. */
+  forget(): void {
+    this.#markMs = Number.NEGATIVE_INFINITY
   }
 
   next(): string {
@@ -67,9 +72,9 @@ export class ArchiveIds {
   }
 }
 
-/** The mark of a role as it is stored. */
+/** The mark of a role as it is stored. Its version rises with it: of what several owners write the greatest stays. */
 export function markRow(role: string, markMs: number): Row {
-  return { ...markKey(role), version: randomId(), value: Buffer.from(JSON.stringify({ markMs }), 'utf8') }
+  return { ...markKey(role), version: `~${archiveIdAt(markMs)}`, value: Buffer.from(JSON.stringify({ markMs }), 'utf8') }
 }
 
 /** Undefined where no id was ever given. */

@@ -3,7 +3,8 @@ import { memoryTable } from '#table/memory.ts'
 import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
 import { flakyTable } from '#test/harness.ts'
 import { manualClock } from './clock.ts'
-import { Commit, STAGED_BYTES_MAX, STAGED_ROWS_MAX, type Write } from './commit.ts'
+import { Commit, type CommitLog, STAGED_BYTES_MAX, STAGED_ROWS_MAX, type Write } from './commit.ts'
+import { directLog } from './direct-log.ts'
 import { memoryLog } from './log.ts'
 
 const put = (sk: string, value = ''): Write => ({ put: { pk: 'a#romeo@a', sk, version: 'v', value: Buffer.from(value) } })
@@ -11,7 +12,7 @@ const put = (sk: string, value = ''): Write => ({ put: { pk: 'a#romeo@a', sk, ve
 function setUp(table: Table = memoryTable()) {
   const clock = manualClock()
   const log = memoryLog()
-  return { table, clock, log, commit: new Commit(table, clock, log) }
+  return { table, clock, log, commit: new Commit(directLog(table, clock, log), log) }
 }
 
 async function textOf(table: Table, sk: string): Promise<string | undefined> {
@@ -124,6 +125,187 @@ describe('after', () => {
     await commit.settled()
     expect(ran).toBe(true)
     expect(log.lines.map(({ event }) => event)).toEqual(['effect.broke'])
+  })
+})
+
+/** A log whose flushes are durable and applied when they are told to be. */
+function laggingLog() {
+  const flushes: { readonly writes: readonly Write[]; readonly durable: () => void; readonly applied: () => void }[] = []
+  const log: CommitLog = {
+    versionBytes: 30,
+    write: (writes, applied) => new Promise((durable) => void flushes.push({ writes, durable, applied })),
+    version: () => 'v',
+  }
+  return { log, flushes, commit: new Commit(log, memoryLog()) }
+}
+
+describe('a log that applies behind', () => {
+  test('effects are released when it is durable, readers when it is applied', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => seen.push('durable'))
+    commit.afterApplied('romeo@a', () => seen.push('applied'))
+    void commit.applied('romeo@a')!.then(() => seen.push('read'))
+    commit.afterApplied('juliet@b', () => seen.push('nothing of hers'))
+    expect(commit.applied('juliet@b')).toBeUndefined()
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    expect([seen, commit.pending('romeo@a')]).toEqual([['nothing of hers', 'durable'], false])
+    expect(commit.applied('romeo@a')).toBeInstanceOf(Promise)
+    flushes[0]!.applied()
+    await turn()
+    expect(seen.slice(2)).toEqual(['applied', 'read'])
+    expect(commit.applied('romeo@a')).toBeUndefined()
+  })
+
+  test('whoever reads waits for the last of what was staged, and not for what is staged meanwhile', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('one'))
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    commit.stage('romeo@a', put('two'))
+    commit.afterApplied('romeo@a', () => seen.push('both'))
+    await turn()
+    commit.stage('romeo@a', put('three'))
+    flushes[0]!.applied()
+    await turn()
+    expect(seen).toEqual([])
+    flushes[1]!.durable()
+    flushes[1]!.applied()
+    await turn()
+    expect(seen).toEqual(['both'])
+    expect(commit.applied('romeo@a')).toBeInstanceOf(Promise)
+  })
+
+  test('applied before it is durable: the effects come first all the same', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.afterApplied('romeo@a', () => seen.push('applied'))
+    commit.after('romeo@a', () => seen.push('durable'))
+    await turn()
+    flushes[0]!.applied()
+    await turn()
+    expect(seen).toEqual([])
+    flushes[0]!.durable()
+    await turn()
+    expect(seen).toEqual(['durable', 'applied'])
+  })
+
+  test('settled is about what is durable, drained about what is applied', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('one'))
+    void commit.settled().then(() => seen.push('settled'))
+    void commit.drained().then(() => seen.push('drained'))
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    expect([seen, commit.busy]).toEqual([['settled'], false])
+    flushes[0]!.applied()
+    await commit.drained()
+    await turn()
+    expect(seen).toEqual(['settled', 'drained'])
+  })
+
+  test('what is not applied counts against what may be staged', async () => {
+    const { commit, flushes } = laggingLog()
+    for (let i = 0; i <= STAGED_ROWS_MAX; i++) commit.stage('romeo@a', put('same'))
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    expect([commit.congested, commit.busy]).toEqual([true, false])
+    let relieved = 0
+    commit.onRelief(() => relieved++)
+    flushes[0]!.applied()
+    expect([commit.congested, relieved]).toEqual([false, 1])
+  })
+
+  test('a row that is too large with the version the log gives it is refused when it is staged', () => {
+    const { commit } = laggingLog()
+    const value = 'x'.repeat(400_000 - 'a#romeo@a'.length - 'one'.length - 1)
+    expect(() => setUp().commit.stage('romeo@a', put('one', value))).not.toThrow()
+    expect(() => commit.stage('romeo@a', put('one', value))).toThrow(RangeError)
+    expect(() => commit.stage('romeo@a', put('one', value.slice(30)))).not.toThrow()
+  })
+})
+
+describe('drop', () => {
+  test('nothing comes of what was staged: no effect runs, and who waits for an account is told TableUnavailable', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    const waits = (what: string, promise: Promise<void> | undefined) =>
+      promise!.then(
+        () => seen.push(what),
+        (error) => seen.push(`${what} ${(error as Error).name}`),
+      )
+    commit.stage('romeo@a', put('durable'))
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    void waits('applied', commit.applied('romeo@a'))
+    commit.stage('romeo@a', put('in flight'))
+    await turn()
+    commit.stage('romeo@a', put('gathers'))
+    for (const account of ['romeo@a', 'juliet@b']) commit.after(account, () => seen.push(account))
+    void waits('durable', commit.durable('romeo@a'))
+    void waits('settled', commit.settled())
+    void waits('drained', commit.drained())
+    commit.drop()
+    for (const { durable, applied } of flushes) {
+      durable()
+      applied()
+    }
+    await turn()
+    expect(seen).toEqual(['juliet@b', 'applied TableUnavailable', 'durable TableUnavailable', 'settled', 'drained'])
+    expect([commit.busy, commit.pending('romeo@a'), commit.applied('romeo@a')]).toEqual([false, false, undefined])
+    expect(flushes).toHaveLength(2)
+  })
+
+  test('what is staged afterwards is flushed without waiting for what went before', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('before'))
+    await turn()
+    commit.drop()
+    commit.stage('romeo@a', put('behind'))
+    commit.after('romeo@a', () => seen.push('behind'))
+    await turn()
+    expect(flushes).toHaveLength(2)
+    flushes[0]!.durable()
+    flushes[0]!.applied()
+    await turn()
+    expect(seen).toEqual([])
+    flushes[1]!.durable()
+    flushes[1]!.applied()
+    await turn()
+    expect([seen, commit.busy]).toEqual([['behind'], false])
+    await commit.drained()
+  })
+
+  test('by an effect of a flush: the effects behind it are not run', async () => {
+    const { commit, flushes } = laggingLog()
+    const seen: string[] = []
+    commit.stage('romeo@a', put('one'))
+    commit.after('romeo@a', () => commit.drop())
+    commit.after('romeo@a', () => seen.push('too late'))
+    await turn()
+    flushes[0]!.durable()
+    await turn()
+    expect([seen, commit.busy, commit.applied('romeo@a')]).toEqual([[], false, undefined])
+  })
+
+  test('whoever waits for room is told that there is some', async () => {
+    const { commit } = laggingLog()
+    let relieved = 0
+    for (let i = 0; i <= STAGED_ROWS_MAX; i++) commit.stage('romeo@a', put('same'))
+    commit.onRelief(() => relieved++)
+    commit.drop()
+    expect([relieved, commit.congested]).toEqual([1, false])
   })
 })
 

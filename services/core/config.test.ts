@@ -128,15 +128,64 @@ describe('refused, with the place, the path and what would be right', () => {
     ],
     ['registration: maybe', 'rookery.yaml:1:1: registration is "maybe"; it must be open, invite or closed'],
     ['registration: invite', 'rookery.yaml:1:1: registration: invite is not available in this version; use open or closed'],
-    ['bus: { driver: nats }', 'rookery.yaml:1:8: bus.driver: nats is not available in this version; use memory'],
     [
-      'bus: { servers: [nats://a] }',
-      'rookery.yaml:1:8: bus.servers is for bus.driver: nats, which is not available in this version',
+      'bus: { driver: nats }',
+      'rookery.yaml:1:8: bus.driver is nats, and bus.servers names none; give at least one, such as nats://127.0.0.1:4222',
     ],
-    ['table: { driver: dynamodb }', 'rookery.yaml:1:10: table.driver: dynamodb is not available in this version; use sqlite'],
+    ['bus: { servers: [nats://a] }', 'rookery.yaml:1:8: bus.servers is for bus.driver: nats, and that is memory'],
+    ['bus: { tls: { ca: /nowhere } }', 'rookery.yaml:1:15: bus.tls.ca is for bus.driver: nats, and that is memory'],
     [
-      'table: { region: eu }',
-      'rookery.yaml:1:10: table.region is for table.driver: dynamodb, which is not available in this version',
+      'bus: { driver: nats, servers: [nats://a, b:4222] }',
+      'rookery.yaml:1:42: bus.servers[1] is "b:4222"; it must be an address, such as nats://127.0.0.1:4222 (it begins with nats:// or tls://)',
+    ],
+    ['bus: { driver: nats, server: nats://a }', 'rookery.yaml:1:22: bus.server is not a key; did you mean bus.servers?'],
+    [
+      'bus: { driver: nats, servers: [nats://a, tls://b] }',
+      'rookery.yaml:1:22: bus.servers are partly tls:// and partly nats://; use TLS with all of them, or with none',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a, prefix: a b }',
+      'rookery.yaml:1:41: bus.prefix is "a b"; it must be letters, digits, - and _, with dots between them',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a, user: a }',
+      'rookery.yaml:1:41: bus.user has no bus.password; give both, or neither',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a, user: a, password: b, token: c }',
+      'rookery.yaml:1:41: bus.user and bus.token are both given; one says who we are',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a, credentials: /nowhere }',
+      'rookery.yaml:1:41: bus.credentials is "/nowhere", which cannot be read: there is no such file',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a, tls: { cert: package.json } }',
+      'rookery.yaml:1:48: bus.tls.cert has no bus.tls.key; give both, or neither',
+    ],
+    [
+      'table: { driver: dynamodb, endpoint: localhost:8000 }',
+      'rookery.yaml:1:28: table.endpoint is "localhost:8000"; it must be an address, such as http://127.0.0.1:8000',
+    ],
+    [
+      'table: { driver: dynamodb, prefix: our rows }',
+      'rookery.yaml:1:28: table.prefix is "our rows"; it must be at most 200 of a-z, A-Z, 0-9, _, - and .',
+    ],
+    [
+      'table: { driver: dynamodb, secretAccessKey: a }',
+      'rookery.yaml:1:28: table.secretAccessKey has no table.accessKeyId; give both, or neither',
+    ],
+    [
+      'table: { driver: dynamodb, accessKeyId: a, secretAccessKey: b }',
+      'rookery.yaml:1:28: table.accessKeyId is for DynamoDB Local, and there is no table.endpoint; for AWS leave it out, and give this process a role or AWS_ACCESS_KEY_ID',
+    ],
+    [
+      'bus: { driver: nats, servers: nats://a }',
+      'rookery.yaml:1:8: bus.driver is nats, and table.driver is sqlite, a file that several processes cannot share; set table.driver to dynamodb, or bus.driver to memory',
+    ],
+    [
+      'table: { driver: dynamodb }',
+      'rookery.yaml:1:10: table.driver is dynamodb, and bus.driver is memory; what several processes can write they must also talk about: set bus.driver to nats, or table.driver to sqlite',
     ],
     ['c2s: { port: 5280 }', 'rookery.yaml:1:1: http.port is 5280, as is c2s.port; each must have its own, or be off'],
     [

@@ -361,14 +361,94 @@ function* contradictions(config: Config): Iterable<Contradiction> {
   const absent = 'is not available in this version'
   if (config.registration === 'invite')
     yield { keys: ['registration'], text: `registration: invite ${absent}; use open or closed` }
-  if (bus.driver === 'nats') yield { keys: ['bus.driver'], text: `bus.driver: nats ${absent}; use memory` }
-  else if (bus.servers.length > 0)
-    yield { keys: ['bus.servers', 'bus.driver'], text: `bus.servers is for bus.driver: nats, which ${absent}` }
-  if (table.driver === 'dynamodb') yield { keys: ['table.driver'], text: `table.driver: dynamodb ${absent}; use sqlite` }
-  else
-    for (const key of ['endpoint', 'region', 'prefix'] as const)
+  const others = [...contradictionsOfBus(bus), ...contradictionsOfTable(table)]
+  yield* others
+  if (others.length === 0) yield* contradictionsOfForm(config)
+}
+
+/** A bus and a table are both of one process, or both of many. */
+function* contradictionsOfForm({ bus, table }: Config): Iterable<Contradiction> {
+  if (bus.driver === 'nats' && table.driver === 'sqlite')
+    yield {
+      keys: ['bus.driver', 'table.driver'],
+      text: 'bus.driver is nats, and table.driver is sqlite, a file that several processes cannot share; set table.driver to dynamodb, or bus.driver to memory',
+    }
+  if (bus.driver === 'memory' && table.driver === 'dynamodb')
+    yield {
+      keys: ['table.driver', 'bus.driver'],
+      text: 'table.driver is dynamodb, and bus.driver is memory; what several processes can write they must also talk about: set bus.driver to nats, or table.driver to sqlite',
+    }
+}
+
+const FOR_DYNAMODB = ['endpoint', 'region', 'prefix', 'create', 'accessKeyId', 'secretAccessKey'] as const
+
+function* contradictionsOfTable(table: Config['table']): Iterable<Contradiction> {
+  const { driver, endpoint, prefix, accessKeyId, secretAccessKey } = table
+  if (driver === 'sqlite') {
+    for (const key of FOR_DYNAMODB)
       if (table[key] !== undefined)
-        yield { keys: [`table.${key}`, 'table.driver'], text: `table.${key} is for table.driver: dynamodb, which ${absent}` }
+        yield { keys: [`table.${key}`, 'table.driver'], text: `table.${key} is for table.driver: dynamodb, and it is sqlite` }
+    return
+  }
+  const url = endpoint === undefined ? undefined : URL.parse(endpoint)
+  if (endpoint !== undefined && !/^https?:$/.test(url?.protocol ?? ''))
+    yield {
+      keys: ['table.endpoint'],
+      text: `table.endpoint is ${JSON.stringify(endpoint)}; it must be an address, such as http://127.0.0.1:8000`,
+    }
+  if (prefix !== undefined && !/^[\w.-]{1,200}$/.test(prefix))
+    yield {
+      keys: ['table.prefix'],
+      text: `table.prefix is ${JSON.stringify(prefix)}; it must be at most 200 of a-z, A-Z, 0-9, _, - and .`,
+    }
+  const [there, missing] = accessKeyId === undefined ? ['secretAccessKey', 'accessKeyId'] : ['accessKeyId', 'secretAccessKey']
+  if ((accessKeyId === undefined) !== (secretAccessKey === undefined))
+    yield { keys: [`table.${there}`, `table.${missing}`], text: `table.${there} has no table.${missing}; give both, or neither` }
+  else if (accessKeyId !== undefined && endpoint === undefined)
+    yield {
+      keys: ['table.accessKeyId', 'table.endpoint'],
+      text: 'table.accessKeyId is for DynamoDB Local, and there is no table.endpoint; for AWS leave it out, and give this process a role or AWS_ACCESS_KEY_ID',
+    }
+}
+
+function* contradictionsOfBus({ driver, servers, ...bus }: Config['bus']): Iterable<Contradiction> {
+  const files = {
+    'bus.credentials': bus.credentials,
+    'bus.tls.ca': bus.tls.ca,
+    'bus.tls.cert': bus.tls.cert,
+    'bus.tls.key': bus.tls.key,
+  }
+  const given = { ...files, 'bus.user': bus.user, 'bus.password': bus.password, 'bus.token': bus.token }
+  if (driver === 'memory') {
+    const idle = Object.entries(given).flatMap(([key, value]) => (value === undefined ? [] : [key]))
+    for (const key of servers.length > 0 ? ['bus.servers', ...idle] : idle)
+      yield { keys: [key, 'bus.driver'], text: `${key} is for bus.driver: nats, and that is memory` }
+    return
+  }
+  if (servers.length === 0)
+    yield {
+      keys: ['bus.driver', 'bus.servers'],
+      text: 'bus.driver is nats, and bus.servers names none; give at least one, such as nats://127.0.0.1:4222',
+    }
+  if (new Set(servers.map((server) => server.startsWith('tls://'))).size > 1)
+    yield {
+      keys: ['bus.servers'],
+      text: 'bus.servers are partly tls:// and partly nats://; use TLS with all of them, or with none',
+    }
+  const ways = (['bus.credentials', 'bus.user', 'bus.token'] as const).filter((key) => given[key] !== undefined)
+  if (ways.length > 1) yield { keys: ways, text: `${ways.join(' and ')} are both given; one says who we are` }
+  for (const [key, other] of [
+    ['bus.user', 'bus.password'],
+    ['bus.password', 'bus.user'],
+    ['bus.tls.cert', 'bus.tls.key'],
+    ['bus.tls.key', 'bus.tls.cert'],
+  ] as const)
+    if (given[key] !== undefined && given[other] === undefined)
+      yield { keys: [key, other], text: `${key} has no ${other}; give both, or neither` }
+  for (const [key, file] of Object.entries(files)) {
+    const reason = file === undefined ? undefined : whyUnreadable(file)
+    if (reason !== undefined) yield { keys: [key], text: `${key} is ${JSON.stringify(file)}, which cannot be read: ${reason}` }
+  }
 }
 
 function* contradictionsOfTls({ cert, key, clientCa }: Config['tls']): Iterable<Contradiction> {

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import {
+  causeOf,
   type Delivery,
   decodeStanza,
   ENVELOPE_VERSION,
@@ -44,14 +45,19 @@ const stanza: fc.Arbitrary<Stanza> = fc
     stanzaOfBytes(name, from, to, id, type, lang, child, payload, trace),
   )
 const fields = fc.dictionary(name, fc.oneof(text, fc.integer(), fc.boolean()))
+const origin = fc.record({ edge: name, session: text, n: fc.maxSafeNat() })
+const named = fc.oneof(fc.record({ origin, cause: fc.constant('') }), fc.record({ origin: fc.constant(undefined), cause: text }))
 const envelope: fc.Arbitrary<Envelope> = fc.oneof(
-  fc.record({
-    kind: fc.constant('stanza' as const),
-    point: fc.constantFrom('outbound' as const, 'inbound' as const, 'returned' as const),
-    account: text,
-    origin: fc.option(fc.record({ edge: name, session: text, n: fc.maxSafeNat() }), { nil: undefined }),
-    stanza,
-  }),
+  fc
+    .record({
+      kind: fc.constant('stanza' as const),
+      point: fc.constantFrom('outbound' as const, 'inbound' as const, 'returned' as const),
+      account: text,
+      stanza,
+      named,
+      age: fc.constantFrom(0, 1),
+    })
+    .map(({ named, ...envelope }) => ({ ...envelope, ...named })),
   fc.record({ kind: fc.constant('signal' as const), account: text, name: text, fields }),
   fc.record({ kind: fc.constant('fanout' as const), accounts: fc.array(text), stanza }),
 )
@@ -82,7 +88,11 @@ describe('decode(encode(x)) = x', () => {
   test('of every envelope', () => {
     fc.assert(
       fc.property(envelope, (envelope) => {
-        const read = readEnvelope(bytesOf((out) => writeEnvelope(out, envelope)))
+        const age = envelope.kind === 'stanza' ? envelope.age : 0
+        const read = readEnvelope(
+          bytesOf((out) => writeEnvelope(out, envelope)),
+          age,
+        )
         expect(shown(read)).toEqual(shown(envelope))
       }),
     )
@@ -127,12 +137,14 @@ describe('decode(encode(x)) = x', () => {
 })
 
 describe('what is not ours is refused', () => {
-  test.each([0, ENVELOPE_VERSION + 1, 255])('version %i', (version) => {
+  test.each([0, ENVELOPE_VERSION - 2, ENVELOPE_VERSION + 1, 255])('version %i', (version) => {
     expect(() => readVersion(new Reader(Uint8Array.of(version)))).toThrow(RangeError)
   })
 
-  test('this version is read', () => {
-    expect(() => readVersion(new Reader(Uint8Array.of(ENVELOPE_VERSION)))).not.toThrow()
+  test('this version and the one before are read', () => {
+    for (const version of [ENVELOPE_VERSION, ENVELOPE_VERSION - 1]) {
+      expect(readVersion(new Reader(Uint8Array.of(version)))).toBe(version)
+    }
   })
 
   test('a kind that is none', () => {
@@ -161,5 +173,24 @@ describe('what is not ours is refused', () => {
         expect(() => readEnvelope(bytes.subarray(0, cut % bytes.length))).toThrow()
       }),
     )
+  })
+})
+
+describe('the cause of what a stanza does', () => {
+  const iq = stanzaOfBytes('iq', parseJid('a@b/c'), undefined, '', '', '', '', new Uint8Array())
+  const said = { kind: 'stanza', point: 'outbound', account: 'a@b', stanza: iq } as const
+
+  test('is named by the session that said it, and its place there', () => {
+    expect(causeOf({ ...said, origin: { edge: 'e1', session: 's1', n: 7 } })).toBe('s1:7')
+  })
+
+  test('is kept when it is handed on', () => {
+    const handed = { ...said, point: 'inbound', origin: undefined, cause: 's1:7' } as const
+    const read = readEnvelope(bytesOf((out) => writeEnvelope(out, handed)))
+    expect(causeOf(read as typeof handed)).toBe('s1:7')
+  })
+
+  test('is none where nobody gave it one', () => {
+    expect(causeOf({ ...said, origin: undefined })).toBe('')
   })
 })

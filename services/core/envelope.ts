@@ -1,24 +1,29 @@
 // What roles say to each other: one codec, with a version.
 //
-// Three bodies go over the bus: a lane's frame of numbered envelopes to an owner, the acks that come back, and an
-// edge's frame of deliveries. As they are on the wire (core/wire.ts has the primitives):
+// Four bodies go over the bus: a lane's frame of numbered envelopes to an owner and the acks that come back, an edge's
+// frame of deliveries and what it says of them. As they are on the wire (core/wire.ts has the primitives):
 //
-//   lane frame   version u8, source text, { n u32, bytes: envelope }…
-//   ack frame    version u8, role text, owner text, { n u32 }…
-//   edge frame   version u8, owner text, number f64, { delivery }…
+//   lane frame   version u8, source text, prev u32, epoch u32, flags u8, { n u32, age u8, bytes: envelope }…
+//   ack frame    version u8, role text, owner text, received u32, flags u8, { n u32 }…
+//   edge frame   version u8, owner text, number f64, epoch u32, flags u8, { delivery }…
+//   edge ack     version u8, edge text, number f64, flags u8
 //
-//   envelope     kind u8; 0 stanza: point u8, account text, edge text, session text, n f64, trace text, stanza
+//   envelope     kind u8; 0 stanza: point u8, account text, edge text, name, trace text, stanza
+//                           name:   session text, n f64; where edge is '': cause text
 //                         1 signal: account text, name text, JSON text
 //                         2 fanout: accounts (count u16, texts), trace text, stanza
 //   delivery     kind u8; 0 stanza: to-mode u8, sessions (count u16, texts), trace text, stanza
 //                         1 order:  session text, name text, JSON text
 //   stanza       name u8, from text, to text?, id text, type u8 (0xff: text), lang text, child text, bytes: payload
+//
+// Version 1, which is still read, has no prev, epoch and flags, no age, no edge ack, and of a stanza's name always session
+// and n, never a cause.
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Point } from './hooks.ts'
 import { Reader, Writer } from './wire.ts'
 
 /** A process understands this version and the one before it. */
-export const ENVELOPE_VERSION = 1
+export const ENVELOPE_VERSION = 2
 
 /** The bound session a stanza came from. `n` is its position in the XEP-0198 count of that session. */
 export interface Origin {
@@ -41,11 +46,27 @@ export type Envelope =
       readonly account: string
       readonly origin: Origin | undefined
       readonly stanza: Stanza
+      /**
+       * What this follows from, where it is from no session: the `causeOf` what was handed on, or a name of its own for what the
+       * server makes. The same whenever it comes again; so what it stores is recognised by it.
+       */
+      readonly cause?: string
+      /** 1: it may have been handled before, by this owner or another. */
+      readonly age?: number
     }
   /** Something the owner of an account has to know. `fields` must be JSON. */
   | { readonly kind: 'signal'; readonly account: string; readonly name: string; readonly fields: Fields }
   /** One stanza inbound for many accounts of one owner. */
   | { readonly kind: 'fanout'; readonly accounts: readonly string[]; readonly stanza: Stanza }
+
+/** The name of what a stanza envelope does: `<session>:<n>` for what a client said. '' where it has none. */
+export function causeOf({ origin, cause = '' }: Envelope & { kind: 'stanza' }): string {
+  return origin === undefined ? cause : causeOfOrigin(origin)
+}
+
+export function causeOfOrigin({ session, n }: Origin): string {
+  return `${session}:${n}`
+}
 
 export type Fields = Readonly<Record<string, string | number | boolean | undefined>>
 
@@ -76,16 +97,23 @@ const POINTS: readonly EnvelopePoint[] = ['outbound', 'inbound', 'returned']
 
 export function writeEnvelope(out: Writer, envelope: Envelope): void {
   switch (envelope.kind) {
-    case 'stanza':
+    case 'stanza': {
+      const { origin, stanza } = envelope
       out.u8(0)
       out.u8(POINTS.indexOf(envelope.point))
       out.text(envelope.account)
-      out.text(envelope.origin?.edge ?? '')
-      out.text(envelope.origin?.session ?? '')
-      out.f64(envelope.origin?.n ?? 0)
-      out.text(envelope.stanza.trace)
-      writeStanza(out, envelope.stanza)
+      if (origin === undefined) {
+        out.text('')
+        out.text(envelope.cause ?? '')
+      } else {
+        out.text(origin.edge)
+        out.text(origin.session)
+        out.f64(origin.n)
+      }
+      out.text(stanza.trace)
+      writeStanza(out, stanza)
       return
+    }
     case 'signal':
       out.u8(1)
       out.text(envelope.account)
@@ -101,23 +129,19 @@ export function writeEnvelope(out: Writer, envelope: Envelope): void {
   }
 }
 
-/** Throws RangeError on bytes that are no envelope of ours. */
-export function readEnvelope(bytes: Uint8Array): Envelope {
+/** Throws RangeError on bytes that are no envelope of ours. `age` and `version` are those of the frame it came in. */
+export function readEnvelope(bytes: Uint8Array, age = 0, version = ENVELOPE_VERSION): Envelope {
   const reader = new Reader(bytes)
   const kind = reader.u8()
   if (kind === 0) {
     const point = coded(POINTS, reader.u8())
     const account = reader.sharedText()
     const edge = reader.sharedText()
-    const session = reader.text()
-    const n = reader.f64()
-    return {
-      kind: 'stanza',
-      point,
-      account,
-      origin: edge === '' ? undefined : { edge, session, n },
-      stanza: readStanza(reader, reader.text()),
-    }
+    const name = reader.text() // of the session, or the cause
+    const n = edge !== '' || version === 1 ? reader.f64() : 0
+    const origin = edge === '' ? undefined : { edge, session: name, n }
+    const cause = edge === '' ? name : '' // in version 1 it is ''
+    return { kind: 'stanza', point, account, origin, stanza: readStanza(reader, reader.text()), cause, age }
   }
   if (kind === 1) return { kind: 'signal', account: reader.text(), name: reader.text(), fields: fieldsOf(reader.text()) }
   if (kind === 2) {
@@ -154,11 +178,12 @@ export function readDelivery(reader: Reader): Delivery {
   return { kind: 'stanza', to, sessions, stanza: readStanza(reader, reader.text()) }
 }
 
-/** Throws RangeError where a sender is newer by more than one version, or the body is not ours. */
-export function readVersion(reader: Reader): void {
+/** Throws RangeError where it is neither this version nor the one before, or the body is not ours. */
+export function readVersion(reader: Reader): number {
   const version = reader.u8()
-  if (version > ENVELOPE_VERSION || version === 0)
-    throw new RangeError(`envelope version ${version}; this process speaks ${ENVELOPE_VERSION}`)
+  if (version !== ENVELOPE_VERSION && version !== ENVELOPE_VERSION - 1)
+    throw new RangeError(`envelope version ${version}; this process speaks ${ENVELOPE_VERSION} and ${ENVELOPE_VERSION - 1}`)
+  return version
 }
 
 function readTexts(reader: Reader): string[] {

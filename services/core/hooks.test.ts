@@ -9,7 +9,7 @@ import { memoryLog } from './log.ts'
 const ROMEO = parseJid('romeo@a')
 const JULIET = parseJid('juliet@b')
 const MESSAGE = stanza('message', ROMEO, { to: JULIET, id: 'm1' })
-const PASSAGE: Passage = { account: ROMEO, peer: JULIET, archiveId: 'id' }
+const PASSAGE: Passage = { account: ROMEO, peer: JULIET, archiveId: 'id', cause: '', age: 0 }
 
 function setUp() {
   const log = memoryLog()

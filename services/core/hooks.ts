@@ -14,12 +14,17 @@ export const DROP = Symbol('drop')
 
 /**
  * The account in whose name a hook runs, who is at the other end, and the key for whatever is stored of this stanza:
- * given by the account's owner, rising per account.
+ * given by the account's owner, rising per account. What comes again, as nobody knows whether it was handled, has the key it
+ * had if anything of it was stored under its cause.
  */
 export interface Passage {
   readonly account: Jid
   readonly peer: Jid
   readonly archiveId: string
+  /** `<session>:<n>` for what a client said, the same in the sender's name and in the recipient's; '' where it has none. */
+  readonly cause: string
+  /** 1: it may have been handled before, by this owner or another. */
+  readonly age: number
 }
 
 /** `outbound`: in the sender's name, at his owner. `inbound`: in the recipient's, at his. */
@@ -53,6 +58,8 @@ export interface OfflineMessage {
   readonly account: Jid
   readonly stanza: Stanza
   readonly archiveId: string
+  /** As in Passage. */
+  readonly cause: string
   /** A session had it and did not acknowledge it (XEP-0198 §4): the note of ours in it says when it came (XEP-0203). */
   readonly returned: boolean
   /** Set by the listener that kept it. Where nobody does, the sender is told service-unavailable (RFC 6121 §8.5.2.2.1). */

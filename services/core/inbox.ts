@@ -28,6 +28,17 @@ export class Inbox {
     this.#handle(envelope, done)
   }
 
+  /** Resolves when all that waits now is handed on. */
+  settled(): Promise<void> {
+    if (this.#backlog.length === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#commit.onRelief(resolve)) // behind the catching up
+  }
+
+  /** None of it is ours any more. */
+  drop(): void {
+    this.#backlog = []
+  }
+
   #catchUp(): void {
     const backlog = this.#backlog
     this.#backlog = []

@@ -5,6 +5,7 @@ import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { ArchiveIds, archiveIdTime, STRETCH_S } from './archive-id.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
+import { directLog } from './direct-log.ts'
 import { silentLog } from './log.ts'
 import { ACCOUNT_RECORD, type AccountJournal, type JournalRange, Store } from './store.ts'
 
@@ -24,7 +25,7 @@ function setUp(inner = memoryTable(), clock = manualClock()) {
       return inner.query(pk, range)
     },
   }
-  const commit = new Commit(table, clock, silentLog)
+  const commit = new Commit(directLog(table, clock, silentLog), silentLog)
   const store = new Store(table, commit, ['mam'])
   return { inner, clock, commit, store, queries, ids: new ArchiveIds(clock, () => {}), journal: store.journal('mam') }
 }

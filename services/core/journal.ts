@@ -15,6 +15,13 @@ import { randomId } from '#xmpp/id.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { archiveIdStretch, STRETCH_S } from './archive-id.ts'
 import type { Commit } from './commit.ts'
+import { madeBuffer } from './garbage.ts'
+
+/**
+ * 'unique': no id is ever used for two entries, so that they can be written in batches, and one that has been removed does no
+ * harm if it is found again (core/commit.ts, `order`). As archive ids are, in an archive.
+ */
+export type JournalIds = 'unique' | undefined
 
 export interface JournalRange {
   readonly after?: string | undefined
@@ -30,10 +37,11 @@ export interface JournalRange {
 export interface AccountJournal {
   /**
    * Idempotent by `id`, which sorts by time and before `~`. With `threads` it is an archive id, whose time `expiresAtS`
-   * follows, so that a thread does not expire before its entries. Throws RangeError where the entry is over a row, and
+   * follows, so that a thread does not expire before its entries; and the journal's ids are unique. The `cause` is kept with it:
+   * by that it is recognised when it comes again (core/recall.ts). Throws RangeError where the entry is over a row, and
    * service-unavailable where the account is being deleted.
    */
-  append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number, threads?: readonly string[]): void
+  append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number, threads?: readonly string[], cause?: string): void
   /** Both ends exclusive. Sees what was appended before the call. An entry may be a view of a page of a megabyte. */
   range(account: Jid, range: JournalRange): AsyncIterable<{ readonly id: string; readonly entry: Uint8Array }>
   /** One entry, also one that was appended before the call; undefined where there is none. */
@@ -71,24 +79,33 @@ export class Stretches {
 
 export class Journal implements AccountJournal {
   readonly #name: string
+  readonly #order: 'free' | undefined
   readonly #table: Table
   readonly #commit: Commit
   readonly #stretches: Stretches
   readonly #demandOpen: (account: string) => void
 
   /** @param demandOpen throws where nothing may be written of an account any more */
-  constructor(name: string, table: Table, commit: Commit, stretches: Stretches, demandOpen: (account: string) => void) {
+  constructor(
+    name: string,
+    ids: JournalIds,
+    table: Table,
+    commit: Commit,
+    stretches: Stretches,
+    demandOpen: (account: string) => void,
+  ) {
     this.#name = name
+    this.#order = ids === 'unique' ? 'free' : undefined
     this.#table = table
     this.#commit = commit
     this.#stretches = stretches
     this.#demandOpen = demandOpen
   }
 
-  append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number, threads?: readonly string[]): void {
+  append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number, threads?: readonly string[], cause?: string): void {
     this.#demandOpen(account.bare)
     const pk = journalKey(this.#name, account.bare)
-    this.#put(account, pk, id, entry, expiresAtS) // first: what is refused has no threads
+    this.#put(account, pk, id, entry, expiresAtS, cause) // first: what is refused has no threads
     if (threads === undefined) return
     const stretch = archiveIdStretch(id)
     const lastS = expiresAtS === undefined ? undefined : expiresAtS + STRETCH_S
@@ -98,15 +115,16 @@ export class Journal implements AccountJournal {
     }
   }
 
-  #put({ bare }: Jid, pk: string, sk: string, value: Uint8Array, expiresAtS: number | undefined): void {
-    const version = randomId()
+  #put({ bare }: Jid, pk: string, sk: string, value: Uint8Array, expiresAtS: number | undefined, cause = ''): void {
+    const version = cause === '' ? randomId() : cause
     this.#commit.stage(bare, {
       put: expiresAtS === undefined ? { pk, sk, version, value } : { pk, sk, version, value, expiresAtS },
+      order: this.#order,
     })
   }
 
   remove(account: Jid, id: string): void {
-    this.#commit.stage(account.bare, { delete: { pk: journalKey(this.#name, account.bare), sk: id } })
+    this.#commit.stage(account.bare, { delete: { pk: journalKey(this.#name, account.bare), sk: id }, order: this.#order })
   }
 
   async trimThreads(account: Jid, id: string): Promise<void> {
@@ -115,19 +133,21 @@ export class Journal implements AccountJournal {
     let staged = 0
     for await (const { sk } of this.#table.query(pk, { from: BEHIND_IDS })) {
       if (sk.slice(-oldest.length) >= oldest) continue
-      this.#commit.stage(account.bare, { delete: { pk, sk } })
-      if (++staged % TRIMMED_AT_ONCE === 0) await this.#durable(account)
+      this.#commit.stage(account.bare, { delete: { pk, sk }, order: this.#order })
+      if (++staged % TRIMMED_AT_ONCE === 0) await this.#commit.applied(account.bare)
     }
   }
 
   async get(account: Jid, id: string): Promise<Uint8Array | undefined> {
-    await this.#durable(account)
+    await this.#commit.applied(account.bare) // what is staged is read, too
     const row = await this.#table.get({ pk: journalKey(this.#name, account.bare), sk: id })
+    this.#commit.demandHeld(account.bare)
+    if (row !== undefined) madeBuffer(row.value)
     return row?.value
   }
 
   async *range(account: Jid, { after, before, reverse, thread, only, limit }: JournalRange) {
-    await this.#durable(account)
+    await this.#commit.applied(account.bare)
     const pk = journalKey(this.#name, account.bare)
     const way = reverse === true
     // Both ends are exclusive here and inclusive there, hence two more.
@@ -142,6 +162,8 @@ export class Journal implements AccountJournal {
         : this.#inStretches(pk, threadKey(thread), after, before, way)
     let left = limit
     for await (const { sk, value } of rows) {
+      this.#commit.demandHeld(account.bare)
+      madeBuffer(value)
       if (sk === after || sk === before || only?.(value) === false) continue
       if (left-- <= 0) return
       yield { id: sk, entry: value }
@@ -158,12 +180,6 @@ export class Journal implements AccountJournal {
       if (before < to) to = before
       for await (const row of this.#table.query(pk, { from, to, reverse })) yield row
     }
-  }
-
-  /** What is staged is read, too. */
-  #durable({ bare }: Jid): Promise<void> | undefined {
-    if (!this.#commit.pending(bare)) return undefined
-    return new Promise<void>((resolve) => this.#commit.after(bare, resolve))
   }
 }
 

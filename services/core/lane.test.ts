@@ -3,9 +3,13 @@ import type { Bus } from '#bus/bus.ts'
 import { memoryBus } from '#bus/memory.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
+import { manualClock } from './clock.ts'
 import { ENVELOPE_VERSION, type Envelope } from './envelope.ts'
-import { LANE_PENDING_BYTES_MAX, LANE_PENDING_MAX, openLanes, receiveLanes } from './lane.ts'
-import { memoryLog } from './log.ts'
+import { openLanes } from './lane.ts'
+import { type Ways, writeAckHead } from './lane-frame.ts'
+import { receiveLanes } from './lane-receiver.ts'
+import { LANE_PENDING_BYTES_MAX, LANE_PENDING_MAX } from './lane-source.ts'
+import { type Log, memoryLog } from './log.ts'
 import { soleOwnership } from './ownership.ts'
 import { Writer } from './wire.ts'
 
@@ -15,12 +19,15 @@ async function turns(count = 4): Promise<void> {
   for (let i = 0; i < count; i++) await new Promise((resolve) => setImmediate(resolve))
 }
 
+const waysOf = (bus: Bus, log: Log): Ways => ({ bus, ownership: soleOwnership('owner'), clock: manualClock(), log })
+
 /** A source, and an owner that keeps what comes until it is handled. */
 function setUp() {
   const bodies: string[] = []
   const inner = memoryBus()
   const bus: Bus = {
     ...inner,
+    lossless: true,
     publish(subject, body) {
       bodies.push(subject)
       inner.publish(subject, body)
@@ -28,9 +35,10 @@ function setUp() {
     subscribe: (...args) => inner.subscribe(...args),
   }
   const log = memoryLog()
+  const ways = waysOf(bus, log)
   const came: { envelope: Envelope; done: () => void }[] = []
-  receiveLanes(bus, 'router', 'owner', (envelope, done) => void came.push({ envelope, done }), log)
-  const lanes = openLanes(bus, soleOwnership('owner'), 'source', log)
+  receiveLanes(ways, 'router', 'owner', (envelope, done) => void came.push({ envelope, done }))
+  const lanes = openLanes(ways, 'source')
   const names = () => came.map(({ envelope }) => (envelope as { name: string }).name)
   return { bus, log, lanes, came, names, bodies }
 }
@@ -56,7 +64,7 @@ describe('a lane', () => {
     came[0]!.done()
     await turns()
     expect(acked).toEqual(['three', 'one'])
-    expect(bodies.filter((subject) => subject === 'ack.source')).toHaveLength(1)
+    expect(bodies.filter((subject) => subject === `ack.${lanes.source}`)).toHaveLength(1)
     came[1]!.done()
     await turns()
     expect(acked).toEqual(['three', 'one', 'two'])
@@ -172,17 +180,12 @@ test('a full bus used to lose lanes and acks, so that a session was never read f
   const fill = () => {
     for (let n = 0; n < 300; n++) bus.publish('edge.e', new Uint8Array(1024 * 1024))
   }
-  receiveLanes(
-    bus,
-    'router',
-    'owner',
-    (_envelope, done) => {
-      fill()
-      done()
-    },
-    memoryLog(),
-  )
-  const lanes = openLanes(bus, soleOwnership('owner'), 'source', memoryLog())
+  const ways = waysOf(bus, memoryLog())
+  receiveLanes(ways, 'router', 'owner', (_envelope, done) => {
+    fill()
+    done()
+  })
+  const lanes = openLanes(ways, 'source')
   let acked = 0
   fill()
   lanes.send('router', 'romeo@a', signal('one'), () => acked++)
@@ -195,25 +198,20 @@ describe('what goes wrong', () => {
     const bus = memoryBus()
     const log = memoryLog()
     const came: string[] = []
-    receiveLanes(
-      bus,
-      'router',
-      'owner',
-      (envelope, done) => {
-        const { name } = envelope as { name: string }
-        if (name === 'broken') throw new Error('our own bug')
-        came.push(name)
-        done()
-      },
-      log,
-    )
-    const lanes = openLanes(bus, soleOwnership('owner'), 'source', log)
+    const ways = waysOf(bus, log)
+    receiveLanes(ways, 'router', 'owner', (envelope, done) => {
+      const { name } = envelope as { name: string }
+      if (name === 'broken') throw new Error('our own bug')
+      came.push(name)
+      done()
+    })
+    const lanes = openLanes(ways, 'source')
     const acked: string[] = []
     for (const name of ['one', 'broken', 'two']) lanes.send('router', 'romeo@a', signal(name), () => acked.push(name))
     await turns()
     expect(came).toEqual(['one', 'two'])
     expect(acked).toEqual(['one', 'broken', 'two'])
-    expect(log.lines).toMatchObject([{ level: 'error', event: 'envelope.refused', fields: { source: 'source' } }])
+    expect(log.lines).toMatchObject([{ level: 'error', event: 'envelope.refused', fields: { source: lanes.source } }])
   })
 
   test('an ack whose effect breaks does not take the others with it', async () => {
@@ -242,13 +240,11 @@ describe('what goes wrong', () => {
   })
 
   test('an ack for a lane that was never opened is no fault', async () => {
-    const { bus, log } = setUp()
+    const { bus, lanes, log } = setUp()
     const out = new Writer()
-    out.u8(ENVELOPE_VERSION)
-    out.text('presence')
-    out.text('stranger')
+    writeAckHead(out, 'presence', 'stranger')
     out.u32(1)
-    bus.publish('ack.source', out.take())
+    bus.publish(`ack.${lanes.source}`, out.take())
     await turns()
     expect(log.lines).toEqual([])
   })

@@ -1,215 +1,235 @@
-// A lane: numbered envelopes from one process to the owner of a role, and the acks that come back.
+// Lanes: numbered envelopes from one process to the owners of a role, and the acks that come back.
 //
 // What one turn has for one owner goes in one body; so do the acks. An envelope is acked when it is handled: what
 // it stored is durable and what it sent is on its way. A source that has too much unacked is told to stop reading
 // (`congested`), so a slow owner slows its senders and nothing piles up in between.
 //
-// Nothing is sent twice here: the in-process bus queues lanes and acks without a bound of its own (bus/memory.ts), and
-// theirs is this one, kept by the sources. A cluster resends what a dead owner, or the bus, has lost.
-import type { Bus, Subscription } from '#bus/bus.ts'
-import { ENVELOPE_VERSION, type Envelope, readEnvelope, readVersion, writeEnvelope } from './envelope.ts'
+// What is not acked is kept, and sent again when the bus has lost it (core/lane-source.ts) or its partition has another
+// owner; the owner knows what it has had (core/lane-receiver.ts). So each envelope is handled at least once, by one owner
+// once, and for one account in the order it was sent in. What a new owner gets for the second time says so (its `age`).
+//
+// Inside one process (`lossless`) nothing is ever sent twice, and nothing is armed.
+import type { Subscription } from '#bus/bus.ts'
+import { lowercaseId } from '#xmpp/id.ts'
+import type { Envelope } from './envelope.ts'
+import { type AckHead, readAckHead, type Ways } from './lane-frame.ts'
+import { Lane, MANY, type OnAck, type View } from './lane-source.ts'
 import type { Log } from './log.ts'
-import type { Ownership, RoleName } from './ownership.ts'
-import { Reader, Writer } from './wire.ts'
+import { PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
+import { Reader } from './wire.ts'
 
-/** Unacked envelopes of one lane before its source is asked to stop. */
-export const LANE_PENDING_MAX = 20_000
-/** The same in bytes. */
-export const LANE_PENDING_BYTES_MAX = 32 * 1024 * 1024
-/** A body is sent once it has grown past this; one envelope more is at most a stanza, which config keeps far below 1 MiB. */
-const FRAME_BYTES = 256 * 1024
+/** How often a lane is looked after that waits for acks. */
+export const TICK_MS = 1_000
+/** Tells one opening from another of the same process. */
+const START_LENGTH = 6
 
 export interface Lanes {
+  /** As owners know it. */
+  readonly source: string
   /**
    * Sends to the owner of the envelope's account. `onAck` runs once it is handled and durable there, and is given the
-   * token: so one function serves all that a source sends.
+   * token: so one function serves all that a source sends. Throws RangeError for one that no body can hold.
    */
   send(role: RoleName, account: string, envelope: Envelope, onAck?: (token: number) => void, token?: number): void
+  /**
+   * True while something for the partition of this account is not acked: where this process has become its owner, what it hands
+   * to itself would overtake that.
+   */
+  carries(role: RoleName, account: string): boolean
   /** True while the owner of this account is behind: stop taking more from outside until `onRelief`. */
   congested(role: RoleName, account: string): boolean
+  /** Envelopes that are not acked, of all lanes. */
+  readonly pending: number
   /** Runs `resume` once when no lane is congested. */
   onRelief(resume: () => void): void
+  /** Nothing that is not acked is sent any more: it is in the name of accounts that others have. No `onAck` of it runs. */
+  drop(): void
   close(): void
 }
 
-interface Pending {
-  readonly bytes: number
-  readonly onAck: ((token: number) => void) | undefined
-  readonly token: number
-}
-
-/** One lane at its source: the body that this turn gathers, and what is not acked yet. */
-class Lane {
-  readonly #bus: Bus
-  readonly #subject: string
+/** The lanes into one role, and whom they take for the owners. */
+class RoleLanes {
+  readonly role: RoleName
+  readonly #ways: Ways
   readonly #source: string
-  readonly #out = new Writer()
-  readonly #pending = new Map<number, Pending>()
-  #pendingBytes = 0
-  #next = 1
-  #scheduled = false
+  /** Any partition will do: all have one owner, and nothing is ever sent to another. */
+  #any = false
+  /** By owner; '' for what waits until there is one. One is never closed: the owner knows the numbers it has had. */
+  readonly #lanes = new Map<string, Lane>()
+  readonly #owners: string[] = []
+  readonly #epochs: number[] = []
+  /** Of `#owners`. */
+  readonly #view: View
 
-  constructor(bus: Bus, subject: string, source: string) {
-    this.#bus = bus
-    this.#subject = subject
+  constructor(ways: Ways, role: RoleName, source: string) {
+    this.#ways = ways
+    this.role = role
     this.#source = source
+    this.#view = { epoch: -1, carried: new Uint32Array(PARTITIONS), sure: () => ways.ownership.sure() }
+    this.follow()
   }
 
-  send(envelope: Envelope, onAck: ((token: number) => void) | undefined, token: number): void {
-    const out = this.#out
-    if (out.length === 0) {
-      out.u8(ENVELOPE_VERSION)
-      out.text(this.#source)
+  get all(): Iterable<Lane> {
+    return this.#lanes.values()
+  }
+
+  to(owner: string): Lane | undefined {
+    return this.#lanes.get(owner)
+  }
+
+  send(account: string, envelope: Envelope, onAck: OnAck, token: number): void {
+    const partition = this.#partitionOf(account)
+    const many = envelope.kind === 'fanout' && envelope.accounts.length > 1
+    this.#laneOf(this.#owners[partition]!).send(many ? MANY : partition, envelope, onAck, token)
+  }
+
+  isCongested(account: string): boolean {
+    return this.#lanes.get(this.#owners[this.#partitionOf(account)]!)?.isOver(1) ?? false
+  }
+
+  carries(account: string): boolean {
+    return !this.#any && this.#view.carried[this.#partitionOf(account)]! > 0
+  }
+
+  #partitionOf(account: string): number {
+    if (this.#ways.ownership.epoch(this.role) !== this.#view.epoch) this.follow()
+    return this.#any ? 0 : partitionOf(account)
+  }
+
+  #laneOf(owner: string): Lane {
+    const known = this.#lanes.get(owner)
+    if (known !== undefined) return known
+    const subject = owner === '' ? '' : `lane.${this.role}.${owner}`
+    const lane = new Lane(this.#ways.bus, subject, this.#source, this.#view)
+    this.#lanes.set(owner, lane)
+    return lane
+  }
+
+  /** What is unacked of a partition that has another owner, or the same one anew, goes there before anything else does. */
+  follow(): void {
+    const { ownership } = this.#ways
+    const changed = new Set<number>()
+    for (let partition = 0; partition < PARTITIONS; partition++) {
+      const owner = ownership.ownerAt(this.role, partition)
+      const epoch = ownership.epochAt(this.role, partition)
+      if (owner === this.#owners[partition] && epoch === this.#epochs[partition]) continue
+      this.#owners[partition] = owner
+      this.#epochs[partition] = epoch
+      changed.add(partition)
     }
-    const n = this.#next
-    this.#next = n === 0xffffffff ? 1 : n + 1
-    out.u32(n)
-    const at = out.reserve32()
-    writeEnvelope(out, envelope)
-    const bytes = out.length - at - 4
-    out.patch32(at, bytes)
-    this.#pending.set(n, { bytes, onAck, token })
-    this.#pendingBytes += bytes
-    if (out.length > FRAME_BYTES) this.#flush()
-    else if (!this.#scheduled) {
-      this.#scheduled = true
-      queueMicrotask(() => this.#flush())
-    }
-  }
-
-  #flush(): void {
-    this.#scheduled = false
-    if (this.#out.length > 0) this.#bus.publish(this.#subject, this.#out.take())
-  }
-
-  /** This envelope is handled. Throws what its source throws. */
-  acked(n: number): void {
-    const pending = this.#pending.get(n)
-    if (pending === undefined) return
-    this.#pending.delete(n)
-    this.#pendingBytes -= pending.bytes
-    pending.onAck?.(pending.token)
-  }
-
-  /** More than this share of what may be unacked is. */
-  isOver(share: number): boolean {
-    return this.#pending.size > LANE_PENDING_MAX * share || this.#pendingBytes > LANE_PENDING_BYTES_MAX * share
-  }
-
-  forget(): void {
-    this.#pending.clear()
-    this.#pendingBytes = 0
+    const released = changed.size === 0 ? [] : [...this.#lanes.values()].flatMap((lane) => lane.release(changed))
+    this.#view.epoch = ownership.epoch(this.role)
+    this.#any = this.#ways.bus.lossless && new Set(this.#owners).size === 1
+    for (const pending of released) this.#laneOf(this.#owners[pending.partition]!).adopt(pending)
   }
 }
 
-/** The lanes out of one process. */
-export function openLanes(bus: Bus, ownership: Ownership, process: string, log: Log): Lanes {
-  /** By role and owner. */
-  const lanes: Readonly<Record<RoleName, Map<string, Lane>>> = { router: new Map(), presence: new Map() }
+/**
+ * The lanes out of a role of one process, named for both. Every opening is a source of its own, whose acks come to
+ * `ack.<source>`: it begins to count anew, and what was sent before it is not its own.
+ */
+export function openLanes(ways: Ways, name: string): Lanes {
+  const { bus, ownership, log } = ways
+  const source = `${name}${lowercaseId(START_LENGTH)}`
+  const roles: Readonly<Record<RoleName, RoleLanes>> = {
+    router: new RoleLanes(ways, 'router', source),
+    presence: new RoleLanes(ways, 'presence', source),
+  }
   let waiting: (() => void)[] = []
 
-  function laneTo(role: RoleName, owner: string): Lane {
-    const known = lanes[role].get(owner)
-    if (known !== undefined) return known
-    const lane = new Lane(bus, `lane.${role}.${owner}`, process)
-    lanes[role].set(owner, lane)
-    return lane
+  function forEach(look: (lane: Lane) => void): void {
+    for (const lanes of Object.values(roles)) for (const lane of lanes.all) look(lane)
   }
 
   function relieve(): void {
     if (waiting.length === 0) return
-    for (const owners of Object.values(lanes)) for (const lane of owners.values()) if (lane.isOver(1 / 2)) return
+    let behind = false
+    forEach((lane) => (behind ||= lane.isOver(1 / 2)))
+    if (behind) return
     const relieved = waiting
     waiting = []
     for (const resume of relieved) resume()
   }
 
-  const acks: Subscription = bus.subscribe(`ack.${process}`, (body) => {
+  const acks = bus.subscribe(`ack.${source}`, (body) => {
     try {
       const reader = new Reader(body)
-      readVersion(reader)
-      const lane = lanes[reader.text() as RoleName]?.get(reader.text())
-      while (!reader.done) {
-        const n = reader.u32()
-        try {
-          lane?.acked(n)
-        } catch (error) {
-          log.error('ack.broke', { error })
-        }
-      }
+      const head = readAckHead(reader)
+      const lane = roles[head.role as RoleName]?.to(head.owner)
+      if (lane !== undefined) takeAcks(lane, head, reader, log)
       relieve()
     } catch (error) {
       log.error('lane.ack_refused', { error })
     }
   })
 
+  ownership.onChange((role) => roles[role].follow())
+  const stopCare = bus.lossless ? undefined : careFor(ways, forEach)
+
   return {
+    source,
     send(role, account, envelope, onAck, token = 0) {
-      laneTo(role, ownership.ownerOf(role, account)).send(envelope, onAck, token)
+      roles[role].send(account, envelope, onAck, token)
+    },
+    carries(role, account) {
+      return roles[role].carries(account)
     },
     congested(role, account) {
-      return lanes[role].get(ownership.ownerOf(role, account))?.isOver(1) ?? false
+      return roles[role].isCongested(account)
+    },
+    get pending() {
+      let sum = 0
+      forEach((lane) => {
+        sum += lane.pending
+      })
+      return sum
     },
     onRelief(resume) {
       waiting.push(resume)
     },
+    drop() {
+      forEach((lane) => lane.forget())
+      relieve()
+    },
     close() {
       acks.close()
-      for (const owners of Object.values(lanes)) for (const lane of owners.values()) lane.forget()
+      stopCare?.()
+      forEach((lane) => lane.forget())
     },
   }
 }
 
-/** Handles one envelope; calls `done` once, when it is handled and durable. */
-export type EnvelopeHandler = (envelope: Envelope, done: () => void) => void
-
-/** The receiving end: every lane into one role of this process. An envelope that is not ours to read is logged and acked. */
-export function receiveLanes(bus: Bus, role: RoleName, process: string, handle: EnvelopeHandler, log: Log): Subscription {
-  const acks = new Map<string, Writer>()
-  let scheduled = false
-
-  function flush(): void {
-    scheduled = false
-    for (const [source, out] of acks) if (out.length > 0) bus.publish(`ack.${source}`, out.take())
-  }
-
-  function ack(source: string, n: number): void {
-    let out = acks.get(source)
-    if (out === undefined) {
-      out = new Writer(256)
-      acks.set(source, out)
-    }
-    if (out.length === 0) {
-      out.u8(ENVELOPE_VERSION)
-      out.text(role)
-      out.text(process)
-    }
-    out.u32(n)
-    if (scheduled) return
-    scheduled = true
-    queueMicrotask(flush)
-  }
-
-  return bus.subscribe(`lane.${role}.${process}`, (body) => {
-    const reader = new Reader(body)
-    let source = ''
-    try {
-      readVersion(reader)
-      source = reader.text()
-    } catch (error) {
-      log.error('lane.frame_refused', { role, error })
-      return
-    }
-    while (!reader.done) {
-      const n = reader.u32()
-      const bytes = reader.bytes()
-      const done = () => ack(source, n)
-      try {
-        handle(readEnvelope(bytes), done)
-      } catch (error) {
-        log.error('envelope.refused', { role, source, error })
-        done()
-      }
-    }
+/** Looks after lanes that wait, every second and when the bus is back. */
+function careFor({ bus, clock }: Ways, forEach: (look: (lane: Lane) => void) => void): () => void {
+  let up = true
+  const status: Subscription = bus.status((state) => {
+    if (state === 'up' && !up) forEach((lane) => lane.probe())
+    up = state === 'up'
   })
+  const timer = clock.setInterval(() => forEach((lane) => lane.tick()), TICK_MS)
+  return () => {
+    status.close()
+    clock.clearTimeout(timer)
+  }
+}
+
+function takeAcks(lane: Lane, { received, status, gap }: AckHead, reader: Reader, log: Log): void {
+  lane.heard(received)
+  if (!status) {
+    while (!reader.done) tellAcked(lane, reader.u32(), log)
+    return
+  }
+  const open = new Set<number>()
+  while (!reader.done) open.add(reader.u32())
+  for (const n of lane.handledBy(received, open)) tellAcked(lane, n, log)
+  if (gap) lane.sendAgain(received)
+}
+
+/** One whose source breaks does not take the others with it. */
+function tellAcked(lane: Lane, n: number, log: Log): void {
+  try {
+    lane.acked(n)
+  } catch (error) {
+    log.error('ack.broke', { error })
+  }
 }

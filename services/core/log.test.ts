@@ -244,16 +244,29 @@ test('the memory log keeps level, event and fields, of children too', () => {
   expect(log.lines).toMatchObject([{ level: 'warn', event: 'hook.failed', fields: { module: 'mam', error: { message: 'x' } } }])
 })
 
-test('lines reach standard output before a process ends that flushes its log', () => {
+function linesOf(script: string): { event: string; i: number }[] {
   const file = fileURLToPath(new URL('./log.ts', import.meta.url))
-  const script = `const { createLog } = await import(${JSON.stringify(file)})
-    const log = createLog()
-    for (let i = 0; i < 2000; i++) log.info('line.written', { i })
-    log.flush()
-    process.exit(0)`
-  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' })
+  const whole = `const { createLog } = await import(${JSON.stringify(file)}); const log = createLog(); ${script}`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', whole], { encoding: 'utf8' })
   expect(stderr).toBe('')
-  const lines = stdout.trimEnd().split('\n')
+  return stdout
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line))
+}
+
+test('lines reach standard output before a process ends that flushes its log', () => {
+  const lines = linesOf(`for (let i = 0; i < 2000; i++) log.info('line.written', { i }); log.flush(); process.exit(0)`)
   expect(lines).toHaveLength(2000)
-  expect(JSON.parse(lines.at(-1)!)).toMatchObject({ event: 'line.written', i: 1999 })
+  expect(lines.at(-1)).toMatchObject({ event: 'line.written', i: 1999 })
+})
+
+test('lines that are gathered are written although nothing comes behind them', () => {
+  expect(linesOf(`log.info('line.written', { i: 1 })`)).toMatchObject([{ event: 'line.written', i: 1 }])
+})
+
+test('a warning takes what was gathered along, in order, and does not wait', () => {
+  const script = `globalThis.setTimeout = () => {} // so that nothing else has it written
+    log.info('line.written', { i: 1 }); log.warn('line.written', { i: 2 })`
+  expect(linesOf(script).map(({ i }) => i)).toEqual([1, 2])
 })

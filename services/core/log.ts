@@ -38,18 +38,24 @@ export interface LogOptions {
   readonly write?: (line: string) => void
 }
 
+/** Lines that nobody has to act on are gathered: a write for each would wake a thread for each, a twelfth of what a login costs. */
+const GATHERED_MS = 100
+const GATHERED_UNITS_MAX = 8 * 1024
 /** Lines that a reader has not taken. Beyond it lines are dropped, and their number is logged once there is room. */
 const UNREAD_BYTES_MAX = 16 * 1024 * 1024
 
 export function createLog(options: LogOptions = {}): ProcessLog {
   const { level = 'info', write } = options
   const pretty = options.pretty ?? (write === undefined && process.stdout.isTTY === true)
-  const output: Output = write === undefined ? standardOutput() : { write, flush() {} }
+  const output: Output = write === undefined ? standardOutput() : { write, hurry() {}, flush() {} }
   const sink = pretty
     ? pino(settings(level), { write: (line: string) => output.write(prettyLine(line)) })
     : pino(settings(level), output)
   output.dropped = (lines) => log.error('log.dropped', { lines })
-  const log = logOf(level, {}, (at, event, fields) => sink[at](fields, event))
+  const log = logOf(level, {}, (at, event, fields) => {
+    sink[at](fields, event)
+    if (at === 'warn' || at === 'error') output.hurry()
+  })
   return { ...log, flush: () => output.flush() }
 }
 
@@ -107,14 +113,21 @@ function settings(level: LogLevel): pino.LoggerOptions {
 
 interface Output {
   write(line: string): void
+  /** What is gathered is not to wait. */
+  hurry(): void
+  /** The same, before this returns. */
   flush(): void
   dropped?: (lines: number) => void
 }
 
 function standardOutput(): Output {
   const stream = pino.destination({ fd: 1, sync: false, maxLength: UNREAD_BYTES_MAX })
+  let gathered = ''
+  let gathering: NodeJS.Timeout | undefined
   let dropped = 0
-  stream.on('drop', () => dropped++)
+  stream.on('drop', (lines: string) => {
+    dropped += lines.split('\n').length - 1
+  })
   stream.on('drain', () => {
     if (dropped === 0) return
     const lines = dropped
@@ -122,9 +135,21 @@ function standardOutput(): Output {
     output.dropped?.(lines)
   })
   const output: Output = {
-    write: (line) => void stream.write(line),
+    write(line) {
+      gathered += line
+      if (gathered.length > GATHERED_UNITS_MAX) output.hurry()
+      else gathering ??= setTimeout(output.hurry, GATHERED_MS)
+    },
+    hurry() {
+      const lines = gathered
+      gathered = ''
+      clearTimeout(gathering)
+      gathering = undefined
+      if (lines !== '') stream.write(lines)
+    },
     flush() {
       try {
+        output.hurry()
         stream.flushSync()
       } catch {
         // Not open yet, or its reader is gone: there is nobody to tell.

@@ -8,6 +8,7 @@
 // already (a session has ended, a call is to be answered) is run without asking: there is little of it.
 import { TableUnavailable } from '#table/table.ts'
 import type { Clock } from './clock.ts'
+import type { OfAccounts } from './held.ts'
 import type { Log } from './log.ts'
 
 export type Task = () => void | Promise<void>
@@ -33,6 +34,14 @@ interface Queue {
   bytes: number
   /** Whether it has been said that there is no more room. */
   told: boolean
+  /** The account is not ours any more: nothing of it is begun. */
+  dropped: boolean
+}
+
+/** Somebody waits until none of these accounts waits for anything. */
+interface Watch {
+  readonly left: Set<string>
+  readonly resolve: () => void
 }
 
 export class Mailboxes {
@@ -40,12 +49,18 @@ export class Mailboxes {
   /** Of all queues. */
   #bytes = 0
   #settled: (() => void)[] = []
+  #watches: Watch[] = []
+  /** Tasks that are not over, of accounts that were dropped. */
+  #stragglers = 0
+  #whenOver: (() => void)[] = []
   readonly #clock: Clock
   readonly #log: Log
+  readonly #random: () => number
 
-  constructor(clock: Clock, log: Log) {
+  constructor(clock: Clock, log: Log, random: () => number = Math.random) {
     this.#clock = clock
     this.#log = log
+    this.#random = random
   }
 
   /** Accounts that wait for something. */
@@ -57,6 +72,38 @@ export class Mailboxes {
   settled(): Promise<void> {
     if (this.#waiting.size === 0) return Promise.resolve()
     return new Promise((resolve) => this.#settled.push(resolve))
+  }
+
+  /** Resolves when none of those that wait for something now, of these accounts, does any more. */
+  settledOf(which: OfAccounts): Promise<void> {
+    const left = new Set<string>()
+    for (const account of this.#waiting.keys()) if (which(account)) left.add(account)
+    if (left.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#watches.push({ left, resolve }))
+  }
+
+  /** Whether any of these accounts waits for something. */
+  anyOf(which: OfAccounts): boolean {
+    for (const account of this.#waiting.keys()) if (which(account)) return true
+    return false
+  }
+
+  /** Whatever waits for these accounts is dropped. What runs goes on to its end, and is not tried again. */
+  drop(which: OfAccounts): void {
+    for (const [account, queue] of this.#waiting) {
+      if (!which(account)) continue
+      queue.dropped = true
+      queue.tasks.length = 0
+      this.#bytes -= queue.bytes
+      this.#stragglers++
+      this.#delete(account)
+    }
+  }
+
+  /** Resolves when all that ran when its account was dropped is over. */
+  stragglersOver(): Promise<void> {
+    if (this.#stragglers === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#whenOver.push(resolve))
   }
 
   /** Nothing waits for this account. */
@@ -91,7 +138,7 @@ export class Mailboxes {
     }
     const pending = this.#start(task)
     if (pending === undefined) return
-    this.#waiting.set(account, { tasks: [], bytes: 0, told: false })
+    this.#waiting.set(account, { tasks: [], bytes: 0, told: false, dropped: false })
     void this.#finish(account, pending, task)
   }
 
@@ -116,14 +163,15 @@ export class Mailboxes {
       } catch (error) {
         if (!(error instanceof TableUnavailable)) {
           this.#log.error('task.broke', { error })
-        } else {
+        } else if (!queue.dropped) {
           this.#log.warn('account.parked', { account, waiting: queue.tasks.length, pauseMs })
-          await new Promise<void>((resolve) => this.#clock.setTimeout(resolve, pauseMs * (0.5 + Math.random() / 2)))
+          await new Promise<void>((resolve) => this.#clock.setTimeout(resolve, pauseMs * (0.5 + this.#random() / 2)))
           pauseMs = Math.min(pauseMs * 2, RETRY_MOST_MS)
-          pending = this.#start(task)
+          pending = queue.dropped ? undefined : this.#start(task)
           continue
         }
       }
+      if (queue.dropped) return this.#isOver()
       do {
         const next = this.#next(account, queue)
         if (next === undefined) return
@@ -141,7 +189,21 @@ export class Mailboxes {
       this.#bytes -= next.bytes
       return next.task
     }
+    this.#delete(account)
+  }
+
+  #delete(account: string): void {
     this.#waiting.delete(account)
+    if (this.#watches.length > 0) this.#tellWatches(account)
     if (this.#waiting.size === 0) for (const resolve of this.#settled.splice(0)) resolve()
+  }
+
+  #tellWatches(account: string): void {
+    for (const { left, resolve } of this.#watches) if (left.delete(account) && left.size === 0) resolve()
+    this.#watches = this.#watches.filter(({ left }) => left.size > 0)
+  }
+
+  #isOver(): void {
+    if (--this.#stragglers === 0) for (const resolve of this.#whenOver.splice(0)) resolve()
   }
 }

@@ -18,7 +18,7 @@ import type { OptionSpecs } from './options.ts'
 import type { RoleName } from './ownership.ts'
 import type { Portable } from './portable.ts'
 import type { OnNews, SharedRecord } from './shared.ts'
-import type { AccountJournal, AccountMap, AccountRecord, Store } from './store.ts'
+import type { AccountJournal, AccountMap, AccountRecord, JournalIds, Store } from './store.ts'
 
 export interface Module<Api = void, Options = {}> {
   readonly name: string
@@ -102,7 +102,7 @@ export interface App<Options = {}> {
   /** One value per account and key. Deleted and exported with the account. */
   map<T>(name: string): AccountMap<T>
   /** A sequence per account, in the order of its ids. Deleted and exported with the account. One it does not declare stops the start. */
-  journal(name: string): AccountJournal
+  journal(name: string, ids?: JournalIds): AccountJournal
   /** All that is stored of an account, whoever has: for its export. */
   readonly stored: Pick<Store, 'export' | 'journals'>
   /** The sessions of one of our accounts that this role knows; the owner of the account only. */
@@ -118,7 +118,7 @@ export interface App<Options = {}> {
    * its sessions, unless that is the very stanza it was given. No outbound hook sees it.
    */
   reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
-  /** Deletes the account, ends its sessions, tells its contacts. Durable when it resolves. */
+  /** Deletes the account, ends its sessions, tells its contacts. When it resolves the account is gone for good; of a large one rows may still be deleted. */
   removeAccount(account: Jid): Promise<void>
   /** Resolves when what was staged for the account is in the table. */
   durable(account: Jid): Promise<void>

@@ -3,9 +3,13 @@ import { memoryBus } from '#bus/memory.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, stanza } from '#xmpp/stanza.ts'
+import { manualClock } from './clock.ts'
 import type { Delivery } from './envelope.ts'
 import { memoryLog } from './log.ts'
-import { openMulticast, receiveMulticast } from './multicast.ts'
+import { openMulticast } from './multicast.ts'
+import { readEdgeHead } from './multicast-frame.ts'
+import { receiveMulticast } from './multicast-receiver.ts'
+import { soleOwnership } from './ownership.ts'
 import { Reader, Writer } from './wire.ts'
 
 const message = (id: string) => stanza('message', parseJid('romeo@a/x'), { id }, el('body', NS_CLIENT, {}, id))
@@ -15,14 +19,17 @@ function setUp() {
   const log = memoryLog()
   const came: Record<string, Delivery[]> = { e1: [], e2: [] }
   const numbers: number[] = []
-  for (const edge of ['e1', 'e2']) receiveMulticast(bus, edge, (delivery) => void came[edge]!.push(delivery), log)
+  const ways = { bus, ownership: soleOwnership('p1'), clock: manualClock(), log }
+  const lost = (): void => expect.unreachable('nothing is lost here')
+  for (const edge of ['e1', 'e2']) {
+    receiveMulticast(ways, edge, { delivery: (delivery) => void came[edge]!.push(delivery), lost })
+  }
   bus.subscribe('edge.e1', (body) => {
-    const reader = new Reader(body)
-    reader.u8()
-    expect(reader.text()).toBe('router.p1')
-    numbers.push(reader.f64())
+    const head = readEdgeHead(new Reader(body))
+    expect(head).toMatchObject({ owner: expect.stringMatching(/^router\.p1\.[a-z0-9]+$/), epoch: 1, kind: 'deliveries' })
+    numbers.push(head.number)
   })
-  return { bus, log, came, numbers, multicast: openMulticast(bus, 'router.p1') }
+  return { bus, log, came, numbers, multicast: openMulticast(ways, 'router', 'p1') }
 }
 
 async function turn(): Promise<void> {

@@ -1,19 +1,20 @@
 // Fan out once per edge: idea 4 of the architecture.
 //
 // One payload, one bus message per edge, which the edge expands to its sockets; and what one turn has for one edge
-// goes in one body. Each owner numbers its bodies per edge, so that an edge can see that one was lost.
-import type { Bus, Subscription } from '#bus/bus.ts'
+// goes in one body. Each owner numbers its bodies per edge, so that an edge sees that one was lost, and keeps them until the
+// edge has acked them (core/multicast-memory.ts): what an edge misses is sent again, and where it is kept no more, the edge
+// is told so. An owner that is not sure that it still is one keeps what it has until it is.
+//
+// Inside one process (`lossless`) nothing is kept, nothing acked, and nothing armed.
+import { BODY_BYTES_MAX } from '#bus/bus.ts'
+import { lowercaseId } from '#xmpp/id.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
-import {
-  type Delivery,
-  ENVELOPE_VERSION,
-  type Fields,
-  readDelivery,
-  readVersion,
-  type ToMode,
-  writeDelivery,
-} from './envelope.ts'
-import type { Log } from './log.ts'
+import type { Timer } from './clock.ts'
+import { type Delivery, type Fields, type ToMode, writeDelivery } from './envelope.ts'
+import { FRAME_BYTES, type Ways } from './lane-frame.ts'
+import { type FrameKind, readEdgeAck, writeEdgeHead } from './multicast-frame.ts'
+import { Kept, Memory } from './multicast-memory.ts'
+import type { RoleName } from './ownership.ts'
 import { Reader, Writer } from './wire.ts'
 
 /** Where a session's socket is. */
@@ -22,9 +23,16 @@ export interface SessionAddress {
   readonly session: string
 }
 
-const FRAME_BYTES = 256 * 1024
 /** Sessions in one delivery: u16 on the wire, and a body is at most 1 MiB. */
 const TARGETS_MAX = 8_000
+/** How often an owner says its last number again to an edge that has not acked it. */
+const REPEAT_MS = 1_000
+/** An edge that has said nothing for so long is told nothing before there is something new for it: it may be gone. */
+const SILENT_MS_MAX = 60_000
+/** Tells one opening from another of the same process. */
+const START_LENGTH = 6
+/** How often an owner that is not sure looks whether it is. */
+const LOOK_MS = 25
 
 /** A stanza that is over what the bus takes in one body is lost: each of these then throws RangeError. */
 export interface Multicast {
@@ -34,50 +42,40 @@ export interface Multicast {
   fanOut(targets: readonly SessionAddress[], stanza: Stanza, to: ToMode): void
   /** Tells an edge to do something with a session: close it, flag it. In order with what is delivered to it. */
   order(target: SessionAddress, name: string, fields: Fields): void
+  /** Resolves when every edge has acked what it was sent up to now, or none of that is kept any more. */
+  settled(): Promise<void>
+  /** What has not been sent never will be: it is of accounts that others have. An edge is told that something is missing. */
+  drop(): void
+  close(): void
 }
 
 interface Outgoing {
   readonly subject: string
   readonly out: Writer
+  /** Of the last body, or of the one that is being written. */
   number: number
+  /** Of the ownership row when the body was begun. */
+  epoch: number
   scheduled: boolean
+  readonly kept: Kept
 }
 
-/** The deliveries out of one owner. `source` names this owner and its start. */
-export function openMulticast(bus: Bus, source: string): Multicast {
-  const outgoing = new Map<string, Outgoing>()
+/** Somebody waits until these are kept no more, each up to its number. */
+interface Settling {
+  readonly upTo: readonly (readonly [Kept, number])[]
+  readonly resolve: () => void
+}
 
-  function flush(edge: Outgoing): void {
-    edge.scheduled = false
-    if (edge.out.length > 0) bus.publish(edge.subject, edge.out.take())
-  }
+function isKept({ upTo }: Settling): boolean {
+  return upTo.some(([kept, number]) => kept.lostUpTo < number)
+}
 
-  function write(edgeId: string, delivery: Delivery): void {
-    let edge = outgoing.get(edgeId)
-    if (edge === undefined) {
-      edge = { subject: `edge.${edgeId}`, out: new Writer(), number: 0, scheduled: false }
-      outgoing.set(edgeId, edge)
-    }
-    const { out } = edge
-    // What is too large for the bus by itself must not take with it what waits for others.
-    if (delivery.kind === 'stanza' && out.length > 0 && out.length + delivery.stanza.payload.length > 2 * FRAME_BYTES) flush(edge)
-    if (out.length === 0) {
-      out.u8(ENVELOPE_VERSION)
-      out.text(source)
-      out.f64(++edge.number)
-    }
-    writeDelivery(out, delivery)
-    if (out.length > FRAME_BYTES) flush(edge)
-    else if (!edge.scheduled) {
-      edge.scheduled = true
-      const due = edge
-      queueMicrotask(() => flush(due))
-    }
-  }
-
+/** The deliveries out of one owner. */
+export function openMulticast(ways: Ways, role: RoleName, process: string): Multicast {
+  const sender = new Sender(ways, role, process)
   return {
     deliver(target, stanza, to = 'kept') {
-      write(target.edge, { kind: 'stanza', sessions: [target.session], to, stanza })
+      sender.write(target.edge, { kind: 'stanza', sessions: [target.session], to, stanza })
     },
     fanOut(targets, stanza, to) {
       const edges = new Map<string, string[]>()
@@ -89,27 +87,180 @@ export function openMulticast(bus: Bus, source: string): Multicast {
       for (const [edge, sessions] of edges) {
         for (let at = 0; at < sessions.length; at += TARGETS_MAX) {
           const part = sessions.length <= TARGETS_MAX ? sessions : sessions.slice(at, at + TARGETS_MAX)
-          write(edge, { kind: 'stanza', sessions: part, to, stanza })
+          sender.write(edge, { kind: 'stanza', sessions: part, to, stanza })
         }
       }
     },
     order(target, name, fields) {
-      write(target.edge, { kind: 'order', session: target.session, name, fields })
+      sender.write(target.edge, { kind: 'order', session: target.session, name, fields })
     },
+    settled: () => sender.settled(),
+    drop: () => sender.drop(),
+    close: () => sender.close(),
   }
 }
 
-/** The receiving end, at an edge: every delivery to `edge`, in the order of its owner. */
-export function receiveMulticast(bus: Bus, edge: string, handle: (delivery: Delivery) => void, log: Log): Subscription {
-  return bus.subscribe(`edge.${edge}`, (body) => {
-    try {
-      const reader = new Reader(body)
-      readVersion(reader)
-      reader.text() // the owner, and its number: what a cluster's edge watches for gaps
-      reader.f64()
-      while (!reader.done) handle(readDelivery(reader))
-    } catch (error) {
-      log.error('delivery.refused', { error })
+class Sender {
+  readonly #ways: Ways
+  readonly #role: RoleName
+  /** `<role>.<process>.<start>`: it begins to count anew whenever it is opened. */
+  readonly #name: string
+  readonly #lossless: boolean
+  /** One is never forgotten: its edge knows the numbers it has had. */
+  readonly #edges = new Map<string, Outgoing>()
+  readonly #memory = new Memory()
+  readonly #small = new Writer(64)
+  #settling: Settling[] = []
+  #looking: Timer | undefined
+  readonly #stop: () => void
+
+  constructor(ways: Ways, role: RoleName, process: string) {
+    this.#ways = ways
+    this.#role = role
+    this.#name = `${role}.${process}.${lowercaseId(START_LENGTH)}`
+    this.#lossless = ways.bus.lossless
+    this.#stop = this.#lossless ? () => {} : this.#listen()
+  }
+
+  #listen(): () => void {
+    const { bus, clock, log } = this.#ways
+    const acks = bus.subscribe(`edgeack.${this.#name}`, (body) => {
+      try {
+        const { edge, number, gap } = readEdgeAck(new Reader(body))
+        this.#acked(edge, number, gap)
+      } catch (error) {
+        log.error('edge.ack_refused', { error })
+      }
+    })
+    const timer = clock.setInterval(() => this.#tick(), REPEAT_MS)
+    return () => {
+      acks.close()
+      clock.clearTimeout(timer)
     }
-  })
+  }
+
+  close(): void {
+    this.#stop()
+    this.#ways.clock.clearTimeout(this.#looking)
+    for (const { kept } of this.#edges.values()) kept.clear()
+  }
+
+  write(edgeId: string, delivery: Delivery): void {
+    let edge = this.#edges.get(edgeId)
+    if (edge === undefined) {
+      const kept = new Kept(this.#memory, this.#ways.clock.monotonic())
+      edge = { subject: `edge.${edgeId}`, out: new Writer(), number: 0, epoch: 0, scheduled: false, kept }
+      this.#edges.set(edgeId, edge)
+    }
+    const { out } = edge
+    const epoch = this.#ways.ownership.epoch(this.#role)
+    if (out.length > 0 && edge.epoch !== epoch) this.#flush(edge)
+    const start = out.length
+    if (start === 0) {
+      edge.epoch = epoch
+      writeEdgeHead(out, this.#name, ++edge.number, epoch, 'deliveries')
+    }
+    writeDelivery(out, delivery)
+    if (out.length > FRAME_BYTES) this.#flushLarge(edge, start, edgeId, delivery)
+    else if (!edge.scheduled) {
+      edge.scheduled = true
+      const due = edge
+      queueMicrotask(() => this.#flush(due))
+    }
+  }
+
+  /** What is too large for the bus by itself must not take with it what waits for others. */
+  #flushLarge(edge: Outgoing, start: number, edgeId: string, delivery: Delivery): void {
+    const { out } = edge
+    if (out.length <= BODY_BYTES_MAX) return this.#flush(edge)
+    const { length } = out
+    out.cut(start)
+    if (start > 0) {
+      this.#flush(edge)
+      return this.write(edgeId, delivery)
+    }
+    edge.number--
+    throw new RangeError(`a delivery of ${length} bytes is over the ${BODY_BYTES_MAX} of the bus`)
+  }
+
+  #flush(edge: Outgoing): void {
+    edge.scheduled = false
+    const { out, number, subject, kept } = edge
+    if (out.length === 0) return
+    const body = out.take()
+    if (this.#lossless) return this.#ways.bus.publish(subject, body)
+    kept.add(number, body)
+    this.#memory.shrink()
+    this.#send(edge)
+  }
+
+  /** What has not been sent yet, if we may. */
+  #send(edge: Outgoing): void {
+    const { ownership, bus, clock } = this.#ways
+    if (!ownership.sure()) {
+      this.#looking ??= clock.setTimeout(() => {
+        this.#looking = undefined
+        for (const edge of this.#edges.values()) if (edge.kept.unsent) this.#send(edge)
+      }, LOOK_MS)
+      return
+    }
+    for (const body of edge.kept.send(clock.monotonic())) bus.publish(edge.subject, body)
+  }
+
+  #acked(edgeId: string, number: number, gap: boolean): void {
+    const edge = this.#edges.get(edgeId)
+    if (edge === undefined) return
+    const { kept } = edge
+    kept.acked(number, this.#ways.clock.monotonic())
+    if (gap && this.#ways.ownership.sure()) {
+      if (kept.lostUpTo > number) this.#say(edge, kept.lostUpTo, 'lost')
+      for (const body of kept.behind(number)) this.#ways.bus.publish(edge.subject, body)
+    }
+    this.#tellSettled()
+  }
+
+  #say(edge: Outgoing, number: number, kind: FrameKind): void {
+    writeEdgeHead(this.#small, this.#name, number, this.#ways.ownership.epoch(this.#role), kind)
+    this.#ways.bus.publish(edge.subject, this.#small.take())
+  }
+
+  #tick(): void {
+    const { clock, ownership } = this.#ways
+    const nowMs = clock.monotonic()
+    const sure = ownership.sure()
+    if (sure) this.#memory.sureMs += REPEAT_MS
+    for (const edge of this.#edges.values()) {
+      const { kept } = edge
+      kept.age()
+      if (sure && kept.unacked && nowMs - kept.liveMs < SILENT_MS_MAX) this.#say(edge, kept.sentUpTo, 'repeat')
+    }
+    this.#tellSettled()
+  }
+
+  drop(): void {
+    for (const edge of this.#edges.values()) {
+      if (edge.out.length > 0) edge.kept.add(edge.number, edge.out.take())
+      edge.kept.forgetUnsent()
+    }
+    this.#tellSettled()
+  }
+
+  settled(): Promise<void> {
+    return new Promise((resolve) => {
+      const upTo: [Kept, number][] = []
+      for (const edge of this.#edges.values()) {
+        this.#flush(edge)
+        if (!this.#lossless) upTo.push([edge.kept, edge.number])
+      }
+      this.#settling.push({ upTo, resolve })
+      this.#tellSettled()
+    })
+  }
+
+  #tellSettled(): void {
+    const settling = this.#settling
+    if (settling.length === 0) return
+    this.#settling = settling.filter(isKept)
+    for (const each of settling) if (!isKept(each)) each.resolve()
+  }
 }

@@ -19,7 +19,7 @@ export function isLoopback(address: string): boolean {
 /** What is counted by address is counted by this. Of an IPv6 address its first 64 bits: one customer has at least as many addresses as that leaves (RFC 6177 §2). */
 export function networkOf(address: string): string {
   const plain = plainAddress(address)
-  if (!isIPv6(plain)) return plain
+  if (!plain.includes(':') || !isIPv6(plain)) return plain
   const [head = '', tail] = new URL(`http://[${plain}]`).hostname.slice(1, -1).split('::')
   const groups = head === '' ? [] : head.split(':')
   if (tail !== undefined) {

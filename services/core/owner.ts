@@ -5,36 +5,44 @@ import type { Subscription } from '#bus/bus.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
-import { bytesOf, copyOf, readdress, type Stanza } from '#xmpp/stanza.ts'
+import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
 import { Accounts } from './accounts.ts'
 import { Administration } from './administration.ts'
 import { asStanzaError, errorOf } from './answer.ts'
 import { ArchiveIds, markRow, readMark } from './archive-id.ts'
 import { Answers, answerCalls, type Caller, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
-import type { Envelope, Fields, Origin } from './envelope.ts'
+import { DeadEdges } from './dead-edges.ts'
+import { causeOf, type Envelope, type Fields, type Origin } from './envelope.ts'
+import { fanOut } from './fan-out.ts'
+import { accountsOf, Held } from './held.ts'
 import { DROP, Hooks, type Passage, type Point } from './hooks.ts'
 import { Inbox } from './inbox.ts'
 import { IqHomes, IqTable, runIq } from './iq.ts'
-import { type Lanes, openLanes, receiveLanes } from './lane.ts'
+import { type Lanes, openLanes } from './lane.ts'
+import type { Ways } from './lane-frame.ts'
+import { receiveLanes } from './lane-receiver.ts'
 import type { Log } from './log.ts'
-import { Mailboxes } from './mailbox.ts'
+import { Mailboxes, type Task } from './mailbox.ts'
 import type { IqTarget } from './module.ts'
 import { type Multicast, openMulticast } from './multicast.ts'
 import type { RoleName } from './ownership.ts'
 import { LazyPassage } from './passage.ts'
 import type { Process } from './process.ts'
+import { recall } from './recall.ts'
+import type { BoundSession } from './registry.ts'
 import type { RolePart } from './role.ts'
 import { type ApiOf, setUpModules } from './setup.ts'
 import { RECORD_CHANGED, SharedRecords } from './shared.ts'
 import { Store } from './store.ts'
+import { TakeOver } from './take-over.ts'
 import { type SpanFields, traceOn } from './trace.ts'
 
 const NOTHING = (): void => {}
+/** Told from what the same stanza has stored on its way to the session it comes back from. */
+const RETURNED = 'returned'
 /** In whose name the mark of the archive ids is staged: nobody's, for no domain begins like this. */
 const MARK = '#archive-ids'
-/** Accounts in one envelope: a body is at most 1 MiB, a bare JID at most 2 KiB. */
-const FANOUT_ACCOUNTS_MAX = 300
 
 export class Owner {
   readonly role: RoleName
@@ -55,26 +63,39 @@ export class Owner {
   readonly mailboxes: Mailboxes
   readonly archiveIds: ArchiveIds
   readonly shared: SharedRecords
+  readonly held: Held
   part!: RolePart
+  takeOver!: TakeOver
+  readonly #ways: Ways
   readonly #local: ReadonlySet<string>
   readonly #spanFields: SpanFields
+  /** Messages that were made here, for their causes. */
+  #made = 0
   #subscriptions: Subscription[] = []
 
   constructor(process: Process, role: RoleName) {
     this.role = role
     this.process = process
     this.log = process.log.child({ role })
-    this.commit = new Commit(process.table, process.clock, this.log)
-    this.store = new Store(process.table, this.commit, process.journals, role === 'presence' ? withoutCredentials : undefined)
+    this.held = new Held(role, process.ownership)
+    const { held } = this
+    const holds = held.all ? undefined : (account: string) => account === MARK || held.has(account)
+    this.commit = new Commit(process.openLog(role, this.log), this.log, holds)
+    const slim = role === 'presence' ? withoutCredentials : undefined
+    this.store = new Store(process.table, this.commit, process.journals, process.readings, slim, held.all ? undefined : held)
     this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations)
     this.hooks = new Hooks(this.log)
-    this.lanes = openLanes(process.bus, process.ownership, `${role}${process.id}`, this.log)
-    this.multicast = openMulticast(process.bus, `${role}.${process.id}`)
-    this.caller = openCaller(process.bus, process.ownership)
+    const ways: Ways = { bus: process.bus, ownership: process.ownership, clock: process.clock, log: this.log }
+    this.#ways = ways
+    this.lanes = openLanes(ways, `${role}${process.id}`)
+    this.multicast = openMulticast(ways, role, process.id)
+    this.caller = openCaller(process.bus, process.ownership, process.clock)
     this.administration = new Administration(this.caller, process.ownership)
     this.mailboxes = new Mailboxes(process.clock, this.log)
     this.homes = new IqHomes(process.modules)
-    this.archiveIds = new ArchiveIds(process.clock, (markMs) => this.commit.stage(MARK, { put: markRow(role, markMs) }))
+    this.archiveIds = new ArchiveIds(process.clock, (markMs) =>
+      this.commit.stage(MARK, { put: markRow(role, markMs), order: 'own' }),
+    )
     this.shared = new SharedRecords({ role, store: this.store, commit: this.commit, lanes: this.lanes, clock: process.clock })
     this.#local = new Set(process.config.domains)
     this.#spanFields = { role }
@@ -83,31 +104,59 @@ export class Owner {
   /** An owner that goes on where the last one of its role ended. */
   static async open(process: Process, role: RoleName): Promise<Owner> {
     const owner = new Owner(process, role)
-    const markMs = await readMark(process.table, role)
-    if (markMs !== undefined) owner.archiveIds.resume(markMs)
+    await owner.goOn()
     return owner
+  }
+
+  /** What others of its role have stored it is behind from now on: for accounts that come from another owner. */
+  async goOn(): Promise<void> {
+    const markMs = await readMark(this.process.table, this.role)
+    if (markMs !== undefined) this.archiveIds.resume(markMs)
   }
 
   /** Sets up the modules, then opens the lanes. Returns their APIs. */
   start(part: RolePart): ApiOf {
     this.part = part
-    const { bus, id, modules } = this.process
+    const { bus, id, modules, ownership, clock } = this.process
     const apis = setUpModules(this, modules)
     const inbox = new Inbox(this.commit, this.log, (envelope, done) => this.#handle(envelope, done))
+    const lanes = receiveLanes(this.#ways, this.role, id, (envelope, done) => inbox.take(envelope, done))
+    this.takeOver = new TakeOver(this, inbox, lanes)
+    const gate = this.held.all ? undefined : { ownership, clock }
     this.#subscriptions = [
-      receiveLanes(bus, this.role, id, (envelope, done) => inbox.take(envelope, done), this.log),
-      answerCalls(bus, this.role, id, this.answers.beside(part.calls), this.log),
+      lanes,
+      answerCalls(bus, this.role, id, this.answers.beside(part.calls), this.log, gate),
+      new DeadEdges(
+        this.process,
+        () => part.allSessions?.() ?? [],
+        (session) => this.#endSession(session),
+      ),
+      this.takeOver,
     ]
+    if (!this.held.all) ownership.onChange((role, partitions) => this.#othersChanged(role, partitions))
     return apis
   }
 
-  /** Stops taking envelopes; resolves when no account waits for anything and everything staged is durable. */
+  /** As its edge would say. */
+  #endSession({ jid, session }: BoundSession): void {
+    this.inOrder(jid.bare, () => this.#signal('session.closed', bareOf(jid), { session }, NOTHING))
+  }
+
+  /** The other role of these accounts has another owner, who does not know which news of shared records the last one has told. */
+  #othersChanged(role: RoleName, partitions: readonly number[]): void {
+    if (role !== this.role && this.shared.hasCopies) this.store.forgetAll(accountsOf(partitions))
+  }
+
+  /** Stops taking envelopes; resolves when no account waits for anything and everything staged is in the table. */
   async stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.close()
     do {
       await this.mailboxes.settled()
       await this.commit.settled() // what it releases may give accounts something to do again
     } while (this.mailboxes.busy > 0 || this.commit.busy)
+    await this.commit.drained()
+    await this.multicast.settled()
+    this.multicast.close()
     this.lanes.close()
   }
 
@@ -123,10 +172,10 @@ export class Owner {
   #handle(envelope: Envelope, done: () => void): void {
     switch (envelope.kind) {
       case 'stanza': {
-        const { point, account, origin, stanza } = envelope
-        if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done)
-        else if (point === 'returned') this.#takeBack(stanza, account, done)
-        else this.receive(stanza, account, done)
+        const { point, account, origin, stanza, age } = envelope
+        if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done, age)
+        else if (point === 'returned') this.#takeBack(stanza, account, done, causeOf(envelope), age)
+        else this.receive(stanza, account, done, causeOf(envelope), age)
         return
       }
       case 'signal': {
@@ -172,7 +221,7 @@ export class Owner {
   }
 
   /** A stanza of one of our sessions. Its passage is made once: tried again, it is stored under the same archive id. */
-  #submit(received: Stanza, origin: Origin, done: () => void): void {
+  #submit(received: Stanza, origin: Origin, done: () => void, age = 0): void {
     const account = bareOf(received.from)
     const stanza = this.#toWait(received, account.bare)
     if (stanza === undefined) {
@@ -180,12 +229,23 @@ export class Owner {
       if (refusal !== undefined) this.reply(refusal, origin)
       return done()
     }
-    const passage = this.#passage(account, stanza.to ?? account)
-    this.mailboxes.run(
-      account.bare,
-      () => traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done)),
-      bytesOf(stanza),
-    )
+    const passage = new LazyPassage(account, stanza.to ?? account, this.archiveIds, age, '', origin)
+    const task = () =>
+      traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done))
+    this.mailboxes.run(account.bare, age === 0 ? task : this.#again(stanza, passage, task), bytesOf(stanza))
+  }
+
+  /** The same for what may have been handled before: what was stored of it then keeps its archive id. */
+  #again(stanza: Stanza, passage: LazyPassage, task: Task): Task {
+    if (stanza.name !== 'message' || passage.cause === '') return task
+    const { clock, table, journals } = this.process
+    return async () => {
+      const { account, cause } = passage
+      await this.commit.applied(account.bare)
+      const known = await recall(table, journals, account.bare, cause, clock.now())
+      if (known !== undefined) passage.recall(known)
+      await task()
+    }
   }
 
   /**
@@ -198,7 +258,7 @@ export class Owner {
     return mailboxes.hasRoom(account, bytesOf(stanza)) ? copyOf(stanza, stanza.trace) : undefined
   }
 
-  #outbound(stanza: Stanza, origin: Origin, passage: Passage, done: () => void): void | Promise<void> {
+  #outbound(stanza: Stanza, origin: Origin, passage: LazyPassage, done: () => void): void | Promise<void> {
     const durable = (): void => this.commit.after(passage.account.bare, done)
     const refuse = (error: StanzaError): void => {
       try {
@@ -213,35 +273,40 @@ export class Owner {
       'outbound',
       stanza,
       passage,
-      (passed) => (passed === DROP ? durable() : this.part.outbound(passed, origin, durable)),
+      (passed) => (passed === DROP ? durable() : this.part.outbound(passed, origin, passage, durable)),
       refuse,
     )
   }
 
-  /** A stanza for an account that this owner owns. */
-  receive(received: Stanza, account: string, done: () => void = NOTHING): void {
+  /**
+   * A stanza for an account that this owner owns.
+   * @param cause see Passage
+   * @param age 1: it may have come before
+   */
+  receive(stanza: Stanza, account: string, done: () => void = NOTHING, cause = '', age = 0): void {
+    this.#receive(stanza, new LazyPassage(parseJid(account), stanza.from, this.archiveIds, age, cause), done)
+  }
+
+  #receive(received: Stanza, passage: LazyPassage, done: () => void): void {
+    const account = passage.account.bare
     const stanza = this.#toWait(received, account)
     if (stanza === undefined) {
       // A broadcast is for nobody in particular, and whoever sent it can do nothing about it.
       if (received.name !== 'presence' || !BROADCAST.has(received.type)) this.bounce(received, busy())
       return done()
     }
-    const passage = this.#passage(parseJid(account), stanza.from)
-    this.mailboxes.run(
-      account,
-      () => traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done)),
-      bytesOf(stanza),
-    )
+    const task = () => traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done))
+    this.mailboxes.run(account, passage.age === 0 ? task : this.#again(stanza, passage, task), bytesOf(stanza))
   }
 
   /** Acked to its sender long ago: it is not refused for want of room. */
-  #takeBack(received: Stanza, account: string, done: () => void): void {
+  #takeBack(received: Stanza, account: string, done: () => void, cause: string, age = 0): void {
     const stanza = this.mailboxes.idle(account) ? received : copyOf(received, received.trace)
-    const passage = this.#passage(parseJid(account), stanza.from)
+    const passage = new LazyPassage(parseJid(account), stanza.from, this.archiveIds, age, cause && `${cause}:${RETURNED}`)
     const durable = (): void => this.commit.after(account, done)
     const { part } = this
     const take = part.returned === undefined ? durable : () => part.returned!(stanza, passage, durable)
-    this.mailboxes.run(account, take, bytesOf(stanza))
+    this.mailboxes.run(account, age === 0 ? take : this.#again(stanza, passage, take), bytesOf(stanza))
   }
 
   /** Who has a session exists: his account costs no read, even where it is cached no more. */
@@ -305,10 +370,6 @@ export class Owner {
     refuse(asStanzaError(error))
   }
 
-  #passage(account: Jid, peer: Jid): Passage {
-    return new LazyPassage(account, peer, this.archiveIds)
-  }
-
   /** To the session a stanza came from. Released when what its account staged is durable. */
   reply(stanza: Stanza, origin: { readonly edge: string; readonly session: string }): void {
     this.commit.after(stanza.to?.bare ?? '', () => this.multicast.deliver(origin, stanza))
@@ -323,8 +384,9 @@ export class Owner {
   /**
    * Hands a stanza on to the owner of its recipient: one of our accounts, here or elsewhere. What is for another
    * domain is answered remote-server-not-found (RFC 6120 §8.3.3.16): there is no federation in this process.
+   * @param from the way it has come, where it is handed on and not made here: what comes again is known by that
    */
-  send(stanza: Stanza, done: () => void = NOTHING): void {
+  send(stanza: Stanza, done: () => void = NOTHING, from?: LazyPassage): void {
     const { to } = stanza
     if (to === undefined || (to.local === '' && this.isLocal(to.domain))) return done()
     if (!this.isLocal(to.domain)) {
@@ -332,9 +394,20 @@ export class Owner {
       return done()
     }
     const role = this.#roleFor(stanza, to)
-    if (role === this.role && this.process.ownership.ownerOf(role, to.bare) === this.process.id)
-      this.receive(stanza, to.bare, done)
-    else this.lanes.send(role, to.bare, { kind: 'stanza', point: 'inbound', account: to.bare, origin: undefined, stanza }, done)
+    const account = to.bare
+    if (role === this.role && this.process.ownership.owns(role, account) && !this.lanes.carries(role, account)) {
+      const bare = parseJid(account)
+      this.#receive(stanza, from?.onTo(bare, stanza.from) ?? new LazyPassage(bare, stanza.from, this.archiveIds), done)
+      return
+    }
+    const cause = stanza.name === 'message' ? (from?.cause ?? this.#newCause()) : ''
+    const age = from === undefined ? 0 : from.age
+    this.lanes.send(role, account, { kind: 'stanza', point: 'inbound', account, origin: undefined, stanza, cause, age }, done)
+  }
+
+  /** Of what is made here. */
+  #newCause(): string {
+    return `${this.process.id}:${this.role}:${++this.#made}`
   }
 
   /** Hands a stanza that is for one of our accounts on to where its sessions are. */
@@ -349,26 +422,7 @@ export class Owner {
 
   /** One stanza for many accounts, in this role: one envelope per owner, whoever of them is online. Other domains get one each. */
   fanOut(stanza: Stanza, accounts: readonly string[]): void {
-    const { ownership, id } = this.process
-    const here: string[] = []
-    const elsewhere = new Map<string, string[]>()
-    for (const account of accounts) {
-      if (!this.isLocal(account.slice(account.indexOf('@') + 1))) {
-        this.send(readdress(stanza, { to: parseJid(account) }))
-        continue
-      }
-      const owner = ownership.ownerOf(this.role, account)
-      const list = owner === id ? here : (elsewhere.get(owner) ?? [])
-      if (owner !== id && list.length === 0) elsewhere.set(owner, list)
-      list.push(account)
-    }
-    if (here.length > 0) this.#receiveMany(stanza, here, NOTHING)
-    for (const list of elsewhere.values()) {
-      for (let at = 0; at < list.length; at += FANOUT_ACCOUNTS_MAX) {
-        const part = list.slice(at, at + FANOUT_ACCOUNTS_MAX)
-        this.lanes.send(this.role, part[0]!, { kind: 'fanout', accounts: part, stanza })
-      }
-    }
+    fanOut(this, stanza, accounts, (here) => this.#receiveMany(stanza, here, NOTHING))
   }
 
   /** The inbound hooks of an account; a refusal is answered and dropped. For a role that delivers many at once. */
@@ -378,7 +432,7 @@ export class Owner {
       return DROP
     }
     try {
-      const passed = this.hooks.pass('inbound', stanza, this.#passage(account, stanza.from))
+      const passed = this.hooks.pass('inbound', stanza, new LazyPassage(account, stanza.from, this.archiveIds))
       return passed instanceof Promise ? passed.catch(refuse) : passed
     } catch (error) {
       return refuse(error)

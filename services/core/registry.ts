@@ -1,5 +1,6 @@
 // The sessions an owner knows, by account. Soft state: an edge can tell it all again.
 import type { Jid } from '#xmpp/jid.ts'
+import type { OfAccounts } from './held.ts'
 import type { Session } from './module.ts'
 import type { Multicast } from './multicast.ts'
 
@@ -39,6 +40,11 @@ export class BoundSession implements Session {
 
   has(flag: string): boolean {
     return this.#flags?.includes(flag) ?? false
+  }
+
+  /** As its edge tells of it, which keeps them. */
+  setAll(flags: readonly string[]): void {
+    if (flags.length > 0) this.#flags = [...flags]
   }
 
   /** The edge keeps it, too: it is the source of truth for its sessions. */
@@ -89,6 +95,15 @@ export class Registry {
     sessions!.splice(at, 1)
     if (sessions!.length === 0) this.#accounts.delete(session.jid.bare)
     this.#size--
+  }
+
+  /** Those of these accounts are not known any more. */
+  forget(gone: OfAccounts): void {
+    for (const [account, sessions] of this.#accounts) {
+      if (!gone(account)) continue
+      this.#accounts.delete(account)
+      this.#size -= sessions.length
+    }
   }
 
   /** The bare JIDs that have sessions, in no order. */

@@ -4,13 +4,17 @@ import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { CallHandlers } from './call.ts'
 import type { Fields, Origin } from './envelope.ts'
+import type { OfAccounts } from './held.ts'
 import type { Passage } from './hooks.ts'
 import type { Session } from './module.ts'
+import type { LazyPassage } from './passage.ts'
+import type { BoundSession } from './registry.ts'
+import type { ToldSession } from './resync-frame.ts'
 
 /** Each may answer later; the account waits meanwhile. */
 export interface RolePart {
   /** A stanza of one of our sessions, in the sender's name, past the outbound hooks. */
-  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void>
+  outbound(stanza: Stanza, origin: Origin, passage: LazyPassage, done: () => void): void | Promise<void>
   /** A stanza for one of our accounts, past the inbound hooks. */
   inbound(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
   /**
@@ -28,4 +32,16 @@ export interface RolePart {
   sessions(account: string): readonly Session[]
   session(account: string, id: string): Session | undefined
   readonly calls: CallHandlers
+  /** All sessions it knows. */
+  allSessions?(): Iterable<BoundSession>
+  /** Sessions of accounts that have come, as their edges tell of them; those that are known stay as they are. */
+  adopt?(told: readonly ToldSession[]): void
+  /** Of accounts that have come, the clients of this edge see these full JIDs as available. All edges have told of their sessions. */
+  seen?(edge: string, jids: readonly string[]): void
+  /** Accounts have come, and all that could be told of them has been. */
+  taken?(): void
+  /** These accounts are to go: nothing is begun for them in the background any more, and what was is over when it resolves. */
+  releasing?(gone: OfAccounts): Promise<void>
+  /** Forgets all that it knows of these accounts. */
+  forget?(gone: OfAccounts): void
 }

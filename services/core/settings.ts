@@ -3,6 +3,7 @@
 // docs/configuration.md is printed from here (`npm run docs`); the options of modules are declared in the modules.
 import { isIP } from 'node:net'
 import * as z from 'zod'
+import { checkServerUrl } from '#bus/server-url.ts'
 import { parseJid, prepareDomain } from '#xmpp/jid.ts'
 import {
   flag,
@@ -56,6 +57,12 @@ const LIMITS = {
   connectionsPerAddress: whole(
     1000,
     'Connections from one IP address (of IPv6, the first 64 bits), logged in or not; one more is closed at once. This machine and `trustedProxies` have no such bound. 0: nobody has.',
+    0,
+    1_000_000,
+  ),
+  loginsPerSecond: whole(
+    1000,
+    'Logins that begin in a second on one edge when many come at once; the others wait their turn, and who would wait longer than half of `loginTimeoutMs` is told to come again. 0: no bound.',
     0,
     1_000_000,
   ),
@@ -237,14 +244,43 @@ const SHAPE = {
     ),
   }),
   bus: section('Between processes', {
-    driver: word('memory', ['memory', 'nats'], '`memory`: one process; `nats` is not in this version.'),
-    servers: list([], 'For `nats`: where its servers are.', { max: 100, right: 'an address, such as nats://127.0.0.1:4222' }),
+    driver: word('memory', ['memory', 'nats'], '`memory`: all roles are in this process; `nats`: they meet on a NATS server.'),
+    servers: list(
+      [],
+      'For `nats`: where its servers are, as `nats://HOST:PORT`, or `tls://HOST:PORT`; of one that stands alone the others of its cluster are learnt.',
+      { max: 100, right: 'an address, such as nats://127.0.0.1:4222', entry: checkServerUrl },
+    ),
+    prefix: text('rookery', 'For `nats`: what every subject begins with; a deployment has its own where several share a NATS.', {
+      max: 100,
+      form: /^[\w-]+(?:\.[\w-]+)*$/,
+      right: 'letters, digits, - and _, with dots between them',
+    }),
+    credentials: maybeText(
+      'For `nats`: the file of credentials that `nsc` writes, or of an nkey seed (SU…). It is read again for each connection.',
+    ),
+    user: maybeText('For `nats`: the name to log in with, together with `password`.'),
+    password: maybeText('For `nats`: its password; better in the environment than in a file that many can read.'),
+    token: maybeText('For `nats`: the token to log in with.'),
+    tls: section('TLS between processes', {
+      ca: maybeText(
+        'For `nats`: file of the authorities whose certificates its servers may have, PEM; else those Node.js knows.',
+      ),
+      cert: maybeText('For `nats`: file of a certificate of our own, PEM, where its servers ask for one.'),
+      key: maybeText('For `nats`: file of its private key, PEM.'),
+    }),
   }),
   table: section('Storage', {
-    driver: word('sqlite', ['sqlite', 'dynamodb'], '`sqlite`: a file in `data`; `dynamodb` is not in this version.'),
-    endpoint: maybeText('For `dynamodb`: the address of the service, where it is not AWS.'),
-    region: maybeText('For `dynamodb`: the AWS region.'),
-    prefix: maybeText('For `dynamodb`: what the names of its tables begin with.'),
+    driver: word('sqlite', ['sqlite', 'dynamodb'], '`sqlite`: a file in `data`, for one process; `dynamodb`: for a cluster.'),
+    endpoint: maybeText('For `dynamodb`: where it is, if it is not AWS, such as http://127.0.0.1:8000.'),
+    region: maybeText('For `dynamodb`: the AWS region; by default that of the environment (`AWS_REGION`) or the profile.'),
+    prefix: maybeText('For `dynamodb`: its table is called `<prefix>-rows`; by default `rookery-rows`.'),
+    create: maybeFlag(
+      'For `dynamodb`: the table is made at the first start, paid by request and with its TTL on, which is the default; false where it is made otherwise.',
+    ),
+    accessKeyId: maybeText(
+      'For DynamoDB Local only, which takes any. AWS: leave it out; keys come from the environment, the profile or the role of this process.',
+    ),
+    secretAccessKey: maybeText('For DynamoDB Local only, likewise any.'),
   }),
   limits: section('Limits', LIMITS),
   log: section('Log', {

@@ -68,10 +68,10 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     record: (record, empty) => store.record(record, empty),
     sharedRecord: (record, empty, onNews) => owner.shared.make(module.home, record, empty, onNews),
     map: (map) => store.map(map),
-    journal: (journal) => {
+    journal: (journal, ids) => {
       if (!module.journals?.includes(journal))
         throw new Error(`module ${name} keeps the journal ${journal} and does not declare it in journals`)
-      return store.journal(journal)
+      return store.journal(journal, ids)
     },
     stored: store,
     sessions: (account) => owner.part.sessions(account.bare),
@@ -80,7 +80,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
     reshow: async (account, change) => owner.part.reshow?.(account, change),
     removeAccount: (account) => owner.caller.ask('router', account.bare, 'account.remove', {}).then(() => {}),
-    durable: (account) => new Promise((resolve) => owner.commit.after(account.bare, resolve)),
+    durable: async (account) => owner.commit.durable(account.bare),
     endSessions: (account, condition, except) => {
       const fields = { condition, except }
       owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.end', fields })

@@ -10,6 +10,7 @@ import type { Jid } from '#xmpp/jid.ts'
 import type { Clock } from './clock.ts'
 import type { Commit } from './commit.ts'
 import type { Fields } from './envelope.ts'
+import type { OfAccounts } from './held.ts'
 import type { Lanes } from './lane.ts'
 import type { RoleName } from './ownership.ts'
 import type { AccountRecord, MaybePromise, Store } from './store.ts'
@@ -68,7 +69,7 @@ export class SharedRecords {
         }),
       confirm: async (account, news) => {
         demandHome()
-        await new Promise<void>((resolve) => this.#parts.commit.after(account.bare, resolve))
+        await this.#parts.commit.durable(account.bare)
         await this.#tell(name, account, JSON.stringify(news))
       },
     }
@@ -79,7 +80,7 @@ export class SharedRecords {
     const key = `${record} ${bare}`
     const waits = (by: 1 | -1): void => {
       const count = (this.#unconfirmed.get(key) ?? 0) + by
-      if (count === 0) this.#unconfirmed.delete(key)
+      if (count <= 0) this.#unconfirmed.delete(key)
       else this.#unconfirmed.set(key, count)
     }
     waits(1)
@@ -93,6 +94,16 @@ export class SharedRecords {
         resolve()
       })
     })
+  }
+
+  /** This role goes by records that another one writes. */
+  get hasCopies(): boolean {
+    return this.#listeners.size > 0
+  }
+
+  /** These accounts have another owner: whether a change of theirs is confirmed is for that one to know. */
+  release(gone: OfAccounts): void {
+    for (const key of this.#unconfirmed.keys()) if (gone(key.slice(key.indexOf(' ') + 1))) this.#unconfirmed.delete(key)
   }
 
   /** The other role has changed a record. Resolves when it may be confirmed; TableUnavailable rises, and it is called again. */

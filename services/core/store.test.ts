@@ -4,7 +4,9 @@ import type { Table } from '#table/table.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
+import { directLog } from './direct-log.ts'
 import { silentLog } from './log.ts'
+import { Readings } from './readings.ts'
 import { ABSENT_ACCOUNTS_MAX, ACCOUNT_RECORD, CACHED_ACCOUNTS_MAX, Store, type Stored } from './store.ts'
 
 const ROMEO = parseJid('romeo@example.org')
@@ -26,9 +28,9 @@ async function setUp(accounts = [ROMEO]) {
   for (const { bare } of accounts) {
     await inner.put({ pk: `a#${bare}`, sk: ACCOUNT_RECORD, version: 'v', value: Buffer.from('{}') })
   }
-  const start = () => {
-    const commit = new Commit(table, manualClock(), silentLog)
-    return { commit, store: new Store(table, commit, ['offline']) }
+  const start = (readings?: Readings) => {
+    const commit = new Commit(directLog(table, manualClock(), silentLog), silentLog)
+    return { commit, store: new Store(table, commit, ['offline'], readings) }
   }
   return { table, queries, start, ...start() }
 }
@@ -90,6 +92,18 @@ describe('a record', () => {
     expect(queries).toHaveLength(2)
   })
 
+  test('is stored as no row where it is what an account has that never wrote one', async () => {
+    const { store, commit, table } = await setUp()
+    const kept = store.record('kept', false)
+    await kept.update(ROMEO, () => true)
+    await commit.settled()
+    expect(await rowsOf(table, 'a#romeo@example.org')).toEqual(['account', 'kept'])
+    await kept.update(ROMEO, () => false)
+    await commit.settled()
+    expect(await rowsOf(table, 'a#romeo@example.org')).toEqual(['account'])
+    expect(kept.read(ROMEO, (value) => value)).toBe(false)
+  })
+
   test('forgotten, it is read again', async () => {
     const { store, table } = await setUp()
     const count = store.record('count', 0)
@@ -133,7 +147,7 @@ describe('a record', () => {
         yield { ...row, pk }
       },
     }
-    const store = new Store(table, new Commit(table, manualClock(), silentLog), [])
+    const store = new Store(table, new Commit(directLog(table, manualClock(), silentLog), silentLog), [])
     const count = store.record('count', 0)
     await count.read(JULIET, () => {})
     await count.update(ROMEO, () => 1)
@@ -196,7 +210,7 @@ describe('purge', () => {
         await table.put(row)
       },
     }
-    const store = new Store(slow, new Commit(slow, manualClock(), silentLog), ['offline'])
+    const store = new Store(slow, new Commit(directLog(slow, manualClock(), silentLog), silentLog), ['offline'])
     store.journal('offline').append(ROMEO, '1', Buffer.from('x'))
     await store.purge(ROMEO.bare)
     expect(await rowsOf(table, 'j#offline#romeo@example.org')).toEqual([])
@@ -215,7 +229,7 @@ describe('purge of an account that is in the way of others', () => {
         await table.delete(key)
       },
     }
-    const store = new Store(watched, new Commit(watched, manualClock(), silentLog), ['offline', 'mam'])
+    const store = new Store(watched, new Commit(directLog(watched, manualClock(), silentLog), silentLog), ['offline', 'mam'])
     await store.record('zodiac', '').update(ROMEO, () => 'fish') // behind `account` in the order of rows
     for (let i = 0; i < journalRows; i++) store.journal('mam').append(ROMEO, String(i).padStart(6, '0'), Buffer.from('x'))
     await store.purge(ROMEO.bare)
@@ -243,9 +257,33 @@ describe('purge of an account that is in the way of others', () => {
         await table.delete(key)
       },
     }
-    await new Store(slow, new Commit(slow, manualClock(), silentLog), ['offline']).purge(ROMEO.bare)
+    await new Store(slow, new Commit(directLog(slow, manualClock(), silentLog), silentLog), ['offline']).purge(ROMEO.bare)
     expect(most).toBeLessThanOrEqual(1_000)
     expect(await rowsOf(table, pk)).toEqual([])
+  })
+
+  test('of large rows fewer go at once, and others have a turn behind each portion', async () => {
+    const { table } = await setUp()
+    const pk = 'j#offline#romeo@example.org'
+    const value = new Uint8Array(390_000)
+    for (let i = 0; i < 25; i++) await table.put({ pk, sk: `${i + 10}`, version: 'v', value })
+    const portions: number[] = []
+    const store = new Store(table, new Commit(directLog(table, manualClock(), silentLog), silentLog), ['offline'])
+    await store.purge(ROMEO.bare, { portion: (rows) => void portions.push(rows) })
+    expect(portions).toEqual([11, 11, 3])
+    expect(await rowsOf(table, pk)).toEqual([])
+  })
+
+  test('a step that throws ends it, with the account still there', async () => {
+    const { table } = await setUp()
+    const store = new Store(table, new Commit(directLog(table, manualClock(), silentLog), silentLog), ['offline'])
+    await table.put({ pk: 'j#offline#romeo@example.org', sk: '1', version: 'v', value: Buffer.from('x') })
+    const last = () => {
+      throw new Error('stop')
+    }
+    await expect(store.purge(ROMEO.bare, { last })).rejects.toThrow('stop')
+    expect(await rowsOf(table, 'j#offline#romeo@example.org')).toEqual([])
+    expect(await rowsOf(table, 'a#romeo@example.org')).toEqual([ACCOUNT_RECORD])
   })
 
   test('what a task wanted to write that had begun before used to be there for the next one', async () => {
@@ -362,5 +400,81 @@ describe('an account that does not exist', () => {
     await look(parseJid('n0@example.org'))
     for (let n = 0; n < 2; n++) await look(parseJid(`${'x'.repeat(64)}@example.org`))
     expect(queries).toHaveLength(3)
+  })
+})
+
+describe('two roles of a process', () => {
+  async function both() {
+    const readings = new Readings()
+    const { start, queries, table } = await setUp()
+    const { store: router, commit } = start(readings)
+    const { store: presence } = start(readings)
+    const numberIn = (store: Store) => store.record('number', 0)
+    const told = (store: Store) => numberIn(store).read(ROMEO, (number) => number)
+    return { readings, router, presence, commit, queries, table, numberIn, told }
+  }
+
+  test('read an account by one query', async () => {
+    const { router, presence, queries, told } = await both()
+    expect([await told(router), await told(presence)]).toEqual([0, 0])
+    expect(queries).toEqual(['a#romeo@example.org'])
+  })
+
+  test('of whom one has written, the other reads anew', async () => {
+    const { router, presence, commit, queries, numberIn, told } = await both()
+    await numberIn(router).update(ROMEO, () => 1)
+    await commit.settled()
+    expect(await told(presence)).toBe(1)
+    expect(queries).toHaveLength(2)
+  })
+
+  test('of whom one has removed something, the other reads anew', async () => {
+    const { router, presence, commit, queries, numberIn, told } = await both()
+    await numberIn(router).update(ROMEO, () => 1)
+    await commit.settled()
+    router.forget(ROMEO.bare)
+    expect(await told(router)).toBe(1)
+    await numberIn(router).update(ROMEO, () => 0)
+    await commit.settled()
+    expect(await told(presence)).toBe(0)
+    expect(queries).toHaveLength(3)
+  })
+
+  test('do not go by what was read before the other has forgotten the account, or while it wrote', async () => {
+    const { router, presence, table, told } = await both()
+    await told(router)
+    await table.put({ pk: 'a#romeo@example.org', sk: 'number', version: 'w', value: Buffer.from('7') })
+    router.forget(ROMEO.bare)
+    expect(await told(presence)).toBe(7)
+  })
+
+  test('do not go by what was begun to be read before a change, and ended behind it', async () => {
+    const { readings, router, presence, commit, numberIn, told } = await both()
+    await told(presence)
+    readings.drop(ROMEO.bare)
+    const reading = told(router)
+    await numberIn(presence).update(ROMEO, () => 1)
+    await reading
+    presence.forget(ROMEO.bare)
+    await commit.settled()
+    expect(await told(presence)).toBe(1)
+  })
+
+  test('do not go by what was read while a change of an account that is forgotten was not durable', async () => {
+    const { router, presence, queries, numberIn, told } = await both()
+    await numberIn(presence).update(ROMEO, () => 1)
+    presence.forget(ROMEO.bare)
+    await told(router)
+    expect(await told(presence)).toBe(1)
+    expect(queries).toHaveLength(3)
+  })
+
+  test('leave what each of them has made of a row to itself', async () => {
+    const { router, presence, commit, numberIn, told } = await both()
+    await told(router)
+    await told(presence)
+    await numberIn(router).update(ROMEO, () => 1)
+    await commit.settled()
+    expect(await told(presence)).toBe(0)
   })
 })

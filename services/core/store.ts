@@ -5,14 +5,16 @@
 // a key of its own and is read from the Table (core/journal.ts). Whatever is made here is deleted and exported with the
 // account; journals by their names, for those of a module that is disabled are still there.
 
-import type { Row, Table } from '#table/table.ts'
+import { type Key, type Table, TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import type { Jid } from '#xmpp/jid.ts'
-import type { Commit } from './commit.ts'
-import { type AccountJournal, Journal, journalKey, Stretches } from './journal.ts'
+import type { Commit, Write } from './commit.ts'
+import type { Held, OfAccounts } from './held.ts'
+import { type AccountJournal, Journal, type JournalIds, journalKey, Stretches } from './journal.ts'
+import { type Readings, Unread } from './readings.ts'
 
-export type { AccountJournal, JournalRange } from './journal.ts'
+export type { AccountJournal, JournalIds, JournalRange } from './journal.ts'
 
 /** Accounts kept in memory: at most twice this, when both generations are full. */
 export const CACHED_ACCOUNTS_MAX = 20_000
@@ -21,8 +23,9 @@ export const ABSENT_ACCOUNTS_MAX = 10_000
 const ABSENT_LENGTH_MAX = 64
 /** The row without which an account does not exist. */
 export const ACCOUNT_RECORD = 'account'
-/** Rows that are deleted in one commit: an archive may have millions. */
+/** Rows that are deleted in one commit, and what they may have in them: an archive may have millions. */
 const PURGED_AT_ONCE = 1_000
+const PURGED_BYTES_AT_ONCE = 4 * 1024 * 1024
 
 export type MaybePromise<T> = T | Promise<T>
 
@@ -44,6 +47,14 @@ export interface AccountMap<T> {
   set(account: Jid, key: string, value: T | undefined): MaybePromise<void>
 }
 
+/** What is done in the course of a purge. */
+export interface PurgeSteps {
+  /** Behind each portion, with how many rows it had: for others, whose writes wait meanwhile, to have their turn. */
+  readonly portion?: (rows: number) => MaybePromise<void>
+  /** Ahead of the last row. */
+  readonly last?: () => MaybePromise<void>
+}
+
 /** A row of a record or a map under its key, or an entry of a journal under its id. */
 export interface Stored {
   readonly id: string
@@ -53,17 +64,11 @@ export interface Stored {
 /** The rows of one account by key: as read until somebody asks, then the value; and the entries of a map, under its prefix. */
 type Rows = Map<string, unknown>
 
-/** A row's JSON. A string has less around it than bytes, and does not keep the page of rows that it came with. */
-class Unread {
-  readonly #text: string
-
-  constructor(bytes: Uint8Array) {
-    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
-  }
-
-  read(): unknown {
-    return JSON.parse(this.#text)
-  }
+/** An account that is being read. */
+interface Loading {
+  rows: Promise<Rows> | undefined
+  /** The account was released meanwhile. */
+  lost: boolean
 }
 
 export class Store {
@@ -71,13 +76,15 @@ export class Store {
   readonly #commit: Commit
   #young = new Map<string, Rows>()
   #old = new Map<string, Rows>()
-  readonly #loading = new Map<string, Promise<Rows>>()
+  readonly #loading = new Map<string, Loading>()
   /** The names of all journals there are. */
   readonly journals: readonly string[]
   readonly #slim: ((row: unknown) => unknown) | undefined
+  readonly #readings: Readings | undefined
   readonly #stretches = new Stretches()
   /** Forgotten while they were being read: what was read then may be older. */
   readonly #stale = new Set<string>()
+  readonly #held: Pick<Held, 'has'> | undefined
   /** Accounts of which nothing is stored, oldest first; undefined where that is not kept. */
   #absent: Set<string> | undefined
   /** Accounts that are being deleted. */
@@ -85,12 +92,23 @@ export class Store {
 
   /**
    * @param journals the names of all there are, whoever keeps them
+   * @param readings shared with the stores of the other roles of this process
    * @param slim what is kept in memory of an account's own row, in a role that only reads it: all, unless given
+   * @param held whose rows may be kept in memory: everybody's, unless given
    */
-  constructor(table: Table, commit: Commit, journals: readonly string[], slim?: (row: unknown) => unknown) {
+  constructor(
+    table: Table,
+    commit: Commit,
+    journals: readonly string[],
+    readings?: Readings,
+    slim?: (row: unknown) => unknown,
+    held?: Pick<Held, 'has'>,
+  ) {
+    this.#held = held
     this.#table = table
     this.#commit = commit
     this.journals = journals
+    this.#readings = readings
     this.#slim = slim
   }
 
@@ -102,12 +120,13 @@ export class Store {
     this.#absent ??= new Set()
   }
 
-  /** One JSON value per account. `empty` is what an account has that never wrote one. */
+  /** One JSON value per account. `empty` is what an account has that never wrote one; written, it is stored as no row. */
   record<T>(name: string, empty: T): AccountRecord<T> {
     const stored = (rows: Rows): T => {
       const known = rows.get(name)
-      if (known !== undefined && !(known instanceof Unread)) return known as T
-      const value = known === undefined ? empty : (known.read() as T)
+      if (known === undefined) return empty
+      if (!(known instanceof Unread)) return known as T
+      const value = known.read() as T
       rows.set(name, value)
       return value
     }
@@ -121,9 +140,9 @@ export class Store {
         this.#with(account.bare, (rows) => {
           const before = stored(rows)
           const after = change(before)
-          if (after !== before) {
-            rows.set(name, this.#put(account.bare, name, after))
-          }
+          if (after === before) return { before, after }
+          if (after !== empty) rows.set(name, this.#put(account.bare, name, after))
+          else if (rows.delete(name)) this.#remove(account.bare, name)
           return { before, after }
         }),
     }
@@ -152,14 +171,14 @@ export class Store {
           if (value !== undefined) {
             entries.set(key, this.#put(account.bare, prefix + key, value) as T)
           } else if (entries.delete(key)) {
-            this.#commit.stage(account.bare, { delete: { pk: accountKey(account.bare), sk: prefix + key } })
+            this.#remove(account.bare, prefix + key)
           }
         }),
     }
   }
 
-  journal(name: string): AccountJournal {
-    return new Journal(name, this.#table, this.#commit, this.#stretches, (account) => this.#demandOpen(account))
+  journal(name: string, ids?: JournalIds): AccountJournal {
+    return new Journal(name, ids, this.#table, this.#commit, this.#stretches, (account) => this.#demandOpen(account))
   }
 
   /**
@@ -189,7 +208,30 @@ export class Store {
     this.#young.delete(account)
     this.#old.delete(account)
     this.#absent?.delete(account)
+    this.#readings?.drop(account)
     if (this.#loading.has(account)) this.#stale.add(account)
+  }
+
+  /**
+   * These accounts are somebody else's from now on, or have been: nothing is known of them any more. Whoever is waiting for a
+   * read of one is told TableUnavailable.
+   */
+  release(gone: OfAccounts): void {
+    this.#stretches.forget()
+    for (const cached of [this.#young, this.#old]) for (const account of cached.keys()) if (gone(account)) cached.delete(account)
+    for (const names of [this.#absent, this.#sealed]) for (const name of names ?? []) if (gone(name)) names!.delete(name)
+    for (const [account, loading] of this.#loading) {
+      if (!gone(account)) continue
+      loading.lost = true
+      this.#loading.delete(account)
+    }
+    this.#readings?.dropAll(gone)
+  }
+
+  /** As `forget`, of those accounts that are cached. */
+  forgetAll(which: OfAccounts): void {
+    for (const cached of [this.#young, this.#old, this.#loading])
+      for (const account of [...cached.keys()]) if (which(account)) this.forget(account)
   }
 
   /**
@@ -202,7 +244,7 @@ export class Store {
       for await (const { id, entry } of this.journal(journal).range(account, range)) yield { id, value: entry }
       return
     }
-    await this.#durable(account.bare)
+    await this.#commit.applied(account.bare)
     for await (const { sk, value } of this.#table.query(accountKey(account.bare), { from: after })) {
       if (sk !== after) yield { id: sk, value }
     }
@@ -211,30 +253,45 @@ export class Store {
   /**
    * Deletes every row and journal of an account, and last of all the row without which it does not exist: a process that dies
    * in between leaves an account that can be deleted again, and nothing for whoever would have the name next. Durable when
-   * it resolves.
+   * it resolves. What a step throws, it throws; rows that are deleted by then stay deleted.
    */
-  async purge(account: string): Promise<void> {
-    await this.#durable(account) // a row that is staged would outlive this
-    for (const name of this.journals) await this.#purgeRows(account, journalKey(name, account))
+  async purge(account: string, { portion = NOTHING, last = NOTHING }: PurgeSteps = {}): Promise<void> {
+    await this.#commit.applied(account) // a row that is staged would outlive this
+    this.#readings?.drop(account)
+    for (const name of this.journals) await this.#purgeRows(account, journalKey(name, account), portion)
     const pk = accountKey(account)
-    await this.#purgeRows(account, pk, ACCOUNT_RECORD)
+    await this.#purgeRows(account, pk, portion, ACCOUNT_RECORD)
+    await last()
     this.#commit.stage(account, { delete: { pk, sk: ACCOUNT_RECORD } })
-    await this.#durable(account)
+    await this.#commit.applied(account)
     this.forget(account)
   }
 
-  async #purgeRows(account: string, pk: string, but?: string): Promise<void> {
+  async #purgeRows(account: string, pk: string, portion: NonNullable<PurgeSteps['portion']>, but?: string): Promise<void> {
     let staged = 0
-    for await (const { sk } of this.#table.query(pk)) {
+    let bytes = 0
+    for await (const { sk, version, value } of this.#table.query(pk)) {
       if (sk === but) continue
-      this.#commit.stage(account, { delete: { pk, sk } })
-      if (++staged % PURGED_AT_ONCE === 0) await this.#durable(account)
+      this.#commit.stage(account, deletionOf({ pk, sk }, version))
+      bytes += value.length
+      if (++staged < PURGED_AT_ONCE && bytes < PURGED_BYTES_AT_ONCE) continue
+      await this.#commit.applied(account)
+      await portion(staged)
+      staged = 0
+      bytes = 0
     }
-    await this.#durable(account)
+    await this.#commit.applied(account)
+    if (staged > 0) await portion(staged)
   }
 
-  #durable(account: string): Promise<void> {
-    return new Promise((resolve) => this.#commit.after(account, resolve))
+  /** Resolves when what was staged of the account is in the table. */
+  async applied(account: string): Promise<void> {
+    await this.#commit.applied(account)
+  }
+
+  /** The version of a row that whoever owns the account puts himself, past what is staged (core/commit.ts). */
+  newVersion(): string {
+    return this.#commit.newVersion()
   }
 
   /** Gives the value as it will be read: its texts are its own, and pin nothing that they were cut from. */
@@ -243,8 +300,21 @@ export class Store {
     this.#demandOpen(account)
     this.#absent?.delete(account)
     const row = { pk: accountKey(account), sk, version: randomId(), value: Buffer.from(text, 'utf8') }
-    this.#commit.stage(account, { put: row })
+    this.#stage(account, { put: row })
     return JSON.parse(text)
+  }
+
+  #remove(account: string, sk: string): void {
+    this.#stage(account, { delete: { pk: accountKey(account), sk } })
+  }
+
+  /** What was read before it is in the table is not to be gone by. */
+  #stage(account: string, write: Write): void {
+    this.#commit.stage(account, write)
+    const readings = this.#readings
+    if (readings === undefined) return
+    readings.drop(account)
+    this.#commit.afterApplied(account, () => readings.drop(account))
   }
 
   #with<R>(account: string, use: (rows: Rows) => R): MaybePromise<R> {
@@ -262,29 +332,48 @@ export class Store {
   }
 
   #load(account: string): Promise<Rows> {
-    const loading = this.#loading.get(account)
-    if (loading !== undefined) return loading
-    const started = this.#query(account).finally(() => this.#loading.delete(account))
-    this.#loading.set(account, started)
-    return started
+    const known = this.#loading.get(account)?.rows
+    if (known !== undefined) return known
+    const loading: Loading = { rows: undefined, lost: false }
+    this.#loading.set(account, loading)
+    loading.rows = this.#query(account, loading).finally(() => {
+      if (this.#loading.get(account) === loading) this.#loading.delete(account)
+    })
+    return loading.rows
   }
 
-  async #query(account: string): Promise<Rows> {
-    const rows: Rows = new Map()
+  async #query(account: string, loading: Loading): Promise<Rows> {
+    let rows: Rows
     do {
-      rows.clear()
       this.#stale.delete(account)
-      if (this.#commit.pending(account)) await this.#durable(account)
-      for await (const row of this.#table.query(accountKey(account))) rows.set(row.sk, this.#readNow(row))
+      const applied = this.#commit.applied(account)
+      if (applied !== undefined) await applied
+      const known = this.#readings?.take(account) ?? (await this.#read(account))
+      rows = new Map(known)
+      this.#slimDown(rows)
+      if (loading.lost) throw new TableUnavailable('the account has another owner by now')
     } while (this.#stale.has(account))
+    if (this.#held?.has(account) === false) return rows // read as it is now: nobody would tell us that it changes
     if (rows.has(ACCOUNT_RECORD)) this.#keep(account, rows)
     else if (rows.size === 0) this.#keepAbsence(account)
     return rows
   }
 
-  #readNow({ sk, value }: Row): unknown {
-    const unread = new Unread(value)
-    return sk === ACCOUNT_RECORD && this.#slim !== undefined ? this.#slim(unread.read()) : unread
+  async #read(account: string): Promise<ReadonlyMap<string, Unread>> {
+    // Of an account that is not ours nobody tells when it is written.
+    const reading = this.#held?.has(account) === false ? undefined : this.#readings?.begin(account)
+    const rows = new Map<string, Unread>()
+    for await (const { sk, value } of this.#table.query(accountKey(account))) rows.set(sk, new Unread(value))
+    if (reading === undefined) return rows
+    if (rows.has(ACCOUNT_RECORD)) reading.rows = rows
+    else this.#readings!.drop(account) // strangers choose the names
+    return rows
+  }
+
+  #slimDown(rows: Rows): void {
+    if (this.#slim === undefined) return
+    const row = rows.get(ACCOUNT_RECORD)
+    if (row instanceof Unread) rows.set(ACCOUNT_RECORD, this.#slim(row.read()))
   }
 
   #keepAbsence(account: string): void {
@@ -303,6 +392,16 @@ export class Store {
     }
     this.#young.set(account, rows)
   }
+}
+
+const NOTHING = (): void => {}
+
+/**
+ * Of a row that was read, whichever role has written it: all that is as old as that is gone. A row whose version says nothing
+ * of its age is one of many that are written in batches, and deleted so.
+ */
+function deletionOf(key: Key, version: string): Write {
+  return version.startsWith('~') ? { delete: key, order: 'own', version: `${version}~` } : { delete: key, order: 'free' }
 }
 
 function accountKey(account: string): string {

@@ -4,6 +4,7 @@
 // 0xfffe where the length follows as a u32 (an id or type may be as long as a stanza).
 import { type Jid, jidOfBytes, NO_JID } from '#xmpp/jid.ts'
 import { freshString, sharedString } from '#xmpp/strings.ts'
+import { madeBuffer } from './garbage.ts'
 
 const NONE = 0xffff
 const LONG = 0xfffe
@@ -111,10 +112,16 @@ export class Writer {
     buffer[at + 3] = value >>> 24
   }
 
+  /** Takes back what was written from there on. */
+  cut(at: number): void {
+    this.#at = at
+  }
+
   /** What was written, as a buffer of its own; the writer starts again. */
   take(): Buffer {
     const out = Buffer.allocUnsafe(this.#at)
     this.#buffer.copy(out, 0, 0, this.#at)
+    madeBuffer(out)
     this.#at = 0
     if (this.#buffer.length > KEPT_BYTES_MAX) this.#buffer = Buffer.allocUnsafeSlow(4096)
     return out

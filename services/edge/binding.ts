@@ -8,6 +8,7 @@ import { type Jid, NO_JID, prepareResource, withResource } from '#xmpp/jid.ts'
 import { NS_BIND, NS_CLIENT } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
 import { childOf, el, stanza, textOf } from '#xmpp/stanza.ts'
+import { asBuffer } from '#xmpp/xml.ts'
 import type { Edge } from './main.ts'
 import { EdgeSession } from './session.ts'
 import type { ClientStream } from './stream.ts'
@@ -50,8 +51,14 @@ export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stre
   })
 }
 
+/** As most clients write it; a tree is made of what is written otherwise. */
+const PLAIN_BIND =
+  /^<bind xmlns=(?:'urn:ietf:params:xml:ns:xmpp-bind'|"urn:ietf:params:xml:ns:xmpp-bind")(?:\/>|>(?:<resource>([ -%'-;=?-~]*)<\/resource>)?<\/bind>)$/
+
 /** Prepared; '' where the client leaves it to us. Throws JidError. */
 function resourceOf(element: ScannedElement): string {
+  const plain = PLAIN_BIND.exec(asBuffer(element.payload).toString('latin1'))
+  if (plain !== null) return plain[1] === undefined || plain[1] === '' ? '' : prepareResource(plain[1])
   const bind = element.element().children.find((child) => typeof child !== 'string')
   const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
   const text = asked === undefined ? '' : textOf(asked)
@@ -71,7 +78,13 @@ function takeManagement(element: ScannedElement, account: Jid, edge: Edge, strea
     return stream.say(failed(error.condition))
   }
   const { previd, h } = asked
-  const refuse = (): void => stream.say(failed('item-not-found', edge.ended.countOf(previd, account.bare))) // §5
+  const refuse = (): void => {
+    stream.pause()
+    edge.ended.ask(previd, account.bare, (h) => {
+      stream.say(failed('item-not-found', h)) // §5
+      stream.resume()
+    })
+  }
   const session = edge.resumables.get(previd)
   if (session === undefined || session.jid.bare !== account.bare) return refuse()
   if (stream.generation < session.generation) return refuse() // by a password that was changed since

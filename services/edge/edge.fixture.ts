@@ -5,18 +5,21 @@ import type { EncodedCredentials } from '#core/accounts.ts'
 import { answerCalls, openCaller } from '#core/call.ts'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
+import { directLog } from '#core/direct-log.ts'
 import type { Envelope } from '#core/envelope.ts'
-import { receiveLanes } from '#core/lane.ts'
+import { receiveLanes } from '#core/lane-receiver.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
 import { type Multicast, openMulticast } from '#core/multicast.ts'
 import { type RoleName, soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
+import { Readings } from '#core/readings.ts'
 import { deriveCredentials, encodeCredentials } from '#core/scram-keys.ts'
 import { presenceModules, startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
 import { memoryTable } from '#table/memory.ts'
+import type { Table } from '#table/table.ts'
 import { lowercaseId } from '#xmpp/id.ts'
 import type { Connection, ConnectionEvents, OnConnection } from './connection.ts'
 
@@ -28,13 +31,19 @@ export interface ProcessOptions {
   readonly config?: Readonly<Record<string, unknown>>
   readonly modules?: readonly AnyModule[]
   readonly clock?: Clock
+  readonly table?: Table
 }
 
 export interface TestProcess extends Process {
   readonly log: MemoryLog
 }
 
-export function testProcess({ config = {}, modules = [], clock = systemClock }: ProcessOptions = {}): TestProcess {
+export function testProcess({
+  config = {},
+  modules = [],
+  clock = systemClock,
+  table = memoryTable({ now: () => clock.now() }),
+}: ProcessOptions = {}): TestProcess {
   const ports = { c2s: { port: 0, tlsPort: 'off' }, websocket: { port: 'off' } }
   const given: Record<string, unknown> = { domains: ['example.org', 'example.net'], scram: { iterations: 4096 }, ...config }
   for (const [name, defaults] of Object.entries(ports)) given[name] = { ...defaults, ...(given[name] as object) }
@@ -44,16 +53,18 @@ export function testProcess({ config = {}, modules = [], clock = systemClock }: 
   return {
     id,
     bus: memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) }),
-    table: memoryTable({ now: () => clock.now() }),
+    table,
     ownership: soleOwnership(id),
     config: checked,
     moduleOptions: {},
     modules: [...(presenceModules as AnyModule[]), ...modules],
     journals: modules.flatMap(({ journals = [] }) => journals),
+    openLog: (_role, log) => directLog(table, clock, log),
     server: { domains: checked.domains, registration: checked.registration, version: '0.0.0-test', moduleOptions: {} },
     clock,
     log,
     metrics: new Metrics(),
+    readings: new Readings(),
   }
 }
 
@@ -99,9 +110,9 @@ export class PuppetOwners {
 
   constructor(process: Process) {
     const { bus, id, log } = process
-    this.multicast = openMulticast(bus, `puppet.${id}`)
+    this.multicast = openMulticast(process, 'router', id)
     for (const role of ['router', 'presence'] as const) {
-      receiveLanes(bus, role, id, (envelope, done) => this.#take({ role, envelope, done }), log)
+      receiveLanes(process, role, id, (envelope, done) => this.#take({ role, envelope, done }))
     }
     answerCalls(
       bus,

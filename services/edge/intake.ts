@@ -21,10 +21,12 @@ export interface Speaker {
   handledMore(): void
   /** Nothing is unacked, or what waited for that is on its way now. */
   moved(): void
+  /** This presence of its is handled: it has been shown. */
+  shown(presence: Stanza): void
 }
 
 /** What one session may have on its way before it is not read from; with `limits.inFlightPerSession`, the same in stanzas. */
-export const IN_FLIGHT_BYTES_MAX = 1024 * 1024
+export const IN_FLIGHT_BYTES_MAX = 256 * 1024
 
 export class Intake {
   readonly #edge: Edge
@@ -39,6 +41,8 @@ export class Intake {
   #toldPresence = false
   #held: Stanza | undefined
   #heldFor: RoleName = 'router'
+  /** Presence that is in flight: available or not, to contacts or to somebody. */
+  #presences: { readonly n: number; readonly stanza: Stanza }[] | undefined
   #paused = false
   /** The owner is behind, for this session as for all. */
   #congested = false
@@ -121,6 +125,10 @@ export class Intake {
     const { id, jid } = this.#speaker
     this.#home = home
     if (home === 'presence') this.#toldPresence = true
+    if (stanza.name === 'presence' && (stanza.type === '' || stanza.type === 'unavailable')) {
+      this.#presences ??= []
+      this.#presences.push({ n: this.#n, stanza: copyOf(stanza, '') })
+    }
     this.#inFlight.push(this.#n)
     this.#bytes += bytesOf(stanza)
     const origin: Origin = { edge: this.#edge.id, session: id, n: this.#n }
@@ -137,9 +145,19 @@ export class Intake {
     const inFlight = this.#inFlight
     if (inFlight[0] === n) inFlight.shift()
     else inFlight.splice(inFlight.indexOf(n), 1)
+    if (this.#presences !== undefined) this.#onShown(n)
     this.#speaker.handledMore()
     if (inFlight.length === 0) this.#onAllAcked()
     this.#relieve()
+  }
+
+  #onShown(n: number): void {
+    const presences = this.#presences!
+    const at = presences.findIndex((presence) => presence.n === n)
+    if (at < 0) return
+    this.#speaker.shown(presences[at]!.stanza)
+    if (presences.length === 1) this.#presences = undefined
+    else presences.splice(at, 1)
   }
 
   #onAllAcked(): void {

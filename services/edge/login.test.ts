@@ -130,6 +130,30 @@ describe('SCRAM in the stream', () => {
   })
 })
 
+describe('RFC 6120 §6.4.2 the data of SASL', () => {
+  const data = base64(`\0romeo\0${PASSWORD}`)
+
+  test.for([
+    data,
+    `\n  ${data}\n`,
+    `&#x${data.charCodeAt(0).toString(16)};${data.slice(1)}`,
+    `<![CDATA[${data.slice(0, 4)}]]>${data.slice(4)}`,
+    `${data.slice(0, 4)}<hint xmlns='urn:example'/>${data.slice(4)}`,
+  ])('is the text of the element, however it is written: %s', async (written) => {
+    const { connect } = await start()
+    const connection = connect().open()
+    connection.send(auth('PLAIN', written))
+    expect(await connection.until(/<success|<\/failure>/)).toContain('<success')
+  })
+
+  test.for(['\u00a0', 'é', '&#233;'])('%s in it is incorrect-encoding (§6.5.5)', async (text) => {
+    const { connect } = await start()
+    const connection = connect().open()
+    connection.send(auth('PLAIN', data + text))
+    expect(failureOf(await connection.until('</failure>'))).toBe('incorrect-encoding')
+  })
+})
+
 test('RFC 6120 §6.5.5 incorrect-encoding says what is wrong', async () => {
   const { connect } = await start()
   const connection = connect().open()

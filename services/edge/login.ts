@@ -2,11 +2,11 @@
 //
 // The exchange itself (edge/sasl) knows no XML; here its messages get their elements, and failures are counted.
 import { StreamError } from '#xmpp/error.ts'
-import { type Jid, makeJid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_SASL } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { attr, type Element, textOf } from '#xmpp/stanza.ts'
-import { escapeText } from '#xmpp/xml.ts'
+import { textOf } from '#xmpp/stanza.ts'
+import { asBuffer, escapeText } from '#xmpp/xml.ts'
 import type { Connection } from './connection.ts'
 import { mayLogIn, saslContextOf } from './features.ts'
 import type { Edge } from './main.ts'
@@ -56,18 +56,27 @@ export class Login {
     if (element.name === 'abort') return this.#fail('aborted') // §6.4.4
     const began = this.#exchange !== undefined
     if (began ? element.name !== 'response' : element.name !== 'auth') return this.#fail('malformed-request', 'out of order')
-    const tree = element.element()
     let data: Uint8Array | undefined
     try {
-      data = dataOf(tree)
+      data = dataOf(element)
     } catch (error) {
       if (!(error instanceof SaslError)) throw error
       return this.#fail(error.condition, error.text)
     }
     if (this.#exchange !== undefined) return this.#await(this.#exchange.respond(data ?? new Uint8Array(0)))
+    const mechanism = element.attribute('mechanism')
+    const turn = this.#edge.turns.take()
+    if (turn === true) return this.#begin(mechanism, data)
+    this.#stream.wait(turn, (granted) => {
+      if (this.#stream.state === 'closed') return
+      if (granted) this.#begin(mechanism, data)
+      else this.#fail('temporary-auth-failure', 'too many log in at the moment')
+    })
+  }
+
+  #begin(mechanism: string, data: Uint8Array | undefined): void {
     const { domain } = this.#stream
     const context = saslContextOf(this.#edge, this.#connection, domain)
-    const mechanism = attr(tree, 'mechanism')
     this.#encrypted = context.encrypted
     this.#exchange = beginExchange(mechanism, this.#edge.saslServer(domain, this.#connection.address), context)
     if (this.#exchange === undefined) return this.#fail(refusalOf(mechanism, context))
@@ -89,7 +98,7 @@ export class Login {
         return this.#fail(step.condition, step.text)
       case 'success':
         this.#exchange = undefined
-        this.#stream.loggedIn(makeJid(step.username, this.#stream.domain), step.generation)
+        this.#stream.loggedIn(parseJid(`${step.username}@${this.#stream.domain}`), step.generation)
         this.#stream.write(
           step.data === undefined
             ? `<success xmlns='${NS_SASL}'/>`
@@ -109,8 +118,16 @@ export class Login {
 }
 
 /** Undefined: `<auth/>` without an initial response, which is not the same as an empty one (RFC 6120 §6.4.2). */
-function dataOf(tree: Element): Uint8Array | undefined {
-  const text = textOf(tree).trim()
+function dataOf(element: ScannedElement): Uint8Array | undefined {
+  const text = textIn(element).trim()
   if (text !== '') return decodeSaslData(text)
-  return tree.name === 'auth' ? undefined : new Uint8Array(0)
+  return element.name === 'auth' ? undefined : new Uint8Array(0)
 }
+
+/** Base64 is the same in XML; a tree is made only of what is more than that. */
+function textIn(element: ScannedElement): string {
+  const { childCount, payload } = element
+  return childCount === 0 && !payload.includes(AMPERSAND) ? asBuffer(payload).toString('latin1') : textOf(element.element())
+}
+
+const AMPERSAND = 0x26

@@ -2,6 +2,7 @@
 //
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
+import type { Subscription } from '#bus/bus.ts'
 import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
@@ -11,7 +12,8 @@ import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import type { Log } from '#core/log.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast.ts'
+import { receiveMulticast } from '#core/multicast-receiver.ts'
+import { type Ownership, partitionOf } from '#core/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import type { ConnectionFacts } from '#core/registry.ts'
 import { traceOn } from '#core/trace.ts'
@@ -22,7 +24,9 @@ import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
 import { Admission } from './admission.ts'
 import type { Tls } from './certificates.ts'
 import { isStranger, type OnConnection } from './connection.ts'
+import { Outdated } from './outdated.ts'
 import { Debtors, pacesOf } from './rate.ts'
+import { answerResyncs, endSessions, loseAll, refreshSessions } from './resync.ts'
 import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
 import { Offers } from './sasl/offer.ts'
@@ -30,6 +34,7 @@ import type { EdgeSession } from './session.ts'
 import { ClientStream } from './stream.ts'
 import { EndedSessions, Kept } from './stream-management.ts'
 import { listenTcp } from './tcp.ts'
+import { Turns } from './turns.ts'
 import { listenWebSocket } from './websocket.ts'
 import { Wheel } from './wheel.ts'
 
@@ -60,14 +65,20 @@ export interface Edge {
   readonly watched: Set<EdgeSession>
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
   readonly early: Map<string, Delivery[]>
+  /** Owners may die, and new ones want to know whom clients see (edge/showing.ts). */
+  readonly tellsSeen: boolean
   readonly streams: Set<ClientStream>
   /** Those of them that have not taken what they were sent (edge/stream.ts), looked at once a second. */
   readonly lagging: Set<ClientStream>
   /** How fast a stream is read, and those that are not read from because they were faster (edge/rate.ts). */
   readonly paces: ReturnType<typeof pacesOf>
   readonly debtors: Debtors
+  /** Who may log in now. */
+  readonly turns: Turns
   /** Sessions whose streams are gone and whose owners are still to be told. */
   readonly leaving: Set<EdgeSession>
+  /** Sessions that have ended and whose owners have not acked that they know. */
+  readonly parting: Set<EdgeSession>
   /** The domain of ours that a stream header's `to` names, prepared; undefined where it is none. */
   domainOf(to: string): string | undefined
   /** What streams are offered to log in by. */
@@ -83,6 +94,8 @@ export interface Edge {
 const CLOSED_PER_TURN = 500
 /** What the last stanzas of the streams that are closed may take to be handled. */
 const LEAVING_MS_MAX = 5_000
+/** How long an edge that stops waits for what its clients have said to be handled. */
+const SETTLING_MS_MAX = 2_000
 /** Deliveries to a session that is being bound; what comes on top is lost, as if it had come before the bind. */
 const EARLY_MAX = 1_000
 /** The same in bytes. */
@@ -165,7 +178,8 @@ export interface OpenEdge {
 export function openEdge(process: Process): OpenEdge {
   const edge = makeEdge(process)
   const { clock } = edge
-  const deliveries = receiveMulticast(process.bus, process.id, (delivery) => deliver(edge, delivery), edge.log)
+  const subscriptions = [receiveDeliveries(process, edge), answerResyncs(process, edge)]
+  process.members?.onFenced(() => void endSessions(edge))
   watchSizes(process, edge)
   const timer = clock.setInterval(() => {
     edge.wheel.tick()
@@ -184,6 +198,7 @@ export function openEdge(process: Process): OpenEdge {
     },
     async close() {
       closing = true
+      await settle(edge)
       let closed = 0
       for (const stream of [...edge.streams]) {
         stream.fail(new StreamError('system-shutdown'))
@@ -195,21 +210,47 @@ export function openEdge(process: Process): OpenEdge {
       }
       const deadline = clock.monotonic() + LEAVING_MS_MAX
       do await turn()
-      while (edge.leaving.size > 0 && clock.monotonic() < deadline)
-      if (edge.leaving.size > 0) edge.log.warn('sessions.not_settled', { sessions: edge.leaving.size })
+      while (untold(process, edge) > 0 && clock.monotonic() < deadline)
+      if (untold(process, edge) > 0) edge.log.warn('sessions.not_settled', { sessions: untold(process, edge) })
       clock.clearTimeout(timer)
       edge.debtors.close()
-      deliveries.close()
+      edge.turns.close()
+      for (const subscription of subscriptions) subscription.close()
       edge.lanes.close()
     },
   }
 }
 
-function watchSizes({ metrics }: Process, { sessions, streams, debtors, detached }: Edge): void {
+/** Sessions whose owners do not know of their end. What is on its way inside one process arrives. */
+function untold({ bus }: Process, { leaving, parting }: Edge): number {
+  return bus.lossless ? leaving.size : Math.max(leaving.size, parting.size)
+}
+
+/**
+ * What clients have said is handled before they are told how much of it is (XEP-0198 §4): what is not, they say again to
+ * whoever comes next. No more is read of them.
+ */
+async function settle({ streams, sessions, clock }: Edge): Promise<void> {
+  for (const stream of streams) stream.pause()
+  const deadline = clock.monotonic() + SETTLING_MS_MAX
+  let open = [...sessions.values()].filter(({ keeps, settled }) => keeps && !settled)
+  while (open.length > 0 && clock.monotonic() < deadline) {
+    await turn()
+    open = open.filter(({ settled }) => !settled)
+  }
+}
+
+function watchSizes({ metrics }: Process, { sessions, streams, debtors, detached, lanes, turns }: Edge): void {
   metrics.watch('edge_sessions', 'Sessions bound on this edge.', () => sessions.size)
   metrics.watch('edge_streams', 'Open streams on this edge, logged in or not.', () => streams.size)
   metrics.watch('edge_streams_over_rate', 'Streams that are not read from because they were too fast.', () => debtors.size)
+  metrics.watch(
+    'edge_logins_waiting',
+    'Streams that wait for their turn to log in (limits.loginsPerSecond).',
+    () => turns.waiting,
+  )
   metrics.watch('edge_sessions_detached', 'Sessions of this edge that wait to be resumed (XEP-0198).', () => detached.size)
+  metrics.watch('edge_lane_pending', 'Envelopes of this edge that their owners have not handled yet.', () => lanes.pending)
 }
 
 function turn(): Promise<void> {
@@ -220,7 +261,7 @@ function makeEdge(process: Process): Edge {
   const { bus, config, ownership, clock, metrics } = process
   const log = process.log.child({ role: 'edge' })
   const caller = openCaller(bus, ownership)
-  const lanes = openLanes(bus, ownership, `edge${process.id}`, log)
+  const lanes = openLanes({ bus, ownership, clock, log }, `edge${process.id}`)
   const { limits } = config
   const auth = accountsAuth({ caller, table: process.table, ...config.scram })
   const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', [
@@ -252,16 +293,19 @@ function makeEdge(process: Process): Edge {
     detached: new Set(),
     watched: new Set(),
     early: new Map(),
+    tellsSeen: !bus.lossless,
     streams: new Set(),
     lagging: new Set(),
     paces: pacesOf(limits),
     debtors: new Debtors(clock),
+    turns: new Turns(limits, clock),
     leaving: new Set(),
+    parting: new Set(),
     domainOf: domainFinder(config.domains),
     offers: new Offers(auth.supports),
     saslServer: saslServers(process, auth, log),
     bind: (account, session, resource, { about, generation }) =>
-      bind({ caller, lanes, log, edge: process.id, about, generation }, account, session, resource),
+      bind({ caller, lanes, log, ownership, edge: process.id, about, generation }, account, session, resource),
     askAsStranger: async (iq, address) =>
       decodeStanza(await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: encodeStanza(iq), address })),
     countFailure: (condition) => failures.labels(condition).inc(),
@@ -307,16 +351,27 @@ interface BoundLogin {
 
 interface Binding extends BoundLogin {
   readonly caller: Caller
+  readonly ownership: Ownership
   readonly lanes: Lanes
   readonly log: Log
   readonly edge: string
 }
 
-async function bind({ caller, lanes, log, edge, about, generation }: Binding, account: Jid, session: string, resource: string) {
+/** A router who comes after the one that has bound it, and was told of our sessions before, does not know it: he is asked again. */
+async function bind(binding: Binding, account: Jid, session: string, resource: string): Promise<Jid | StanzaError> {
+  const { caller, lanes, log, ownership, edge, about, generation } = binding
+  const partition = partitionOf(account.bare)
   try {
-    const full = await caller.ask('router', account.bare, 'session.bind', { edge, session, resource, about, generation })
-    log.info('session.bound', { jid: full })
-    return parseJid(full)
+    for (let asked = resource; ; ) {
+      const epoch = ownership.epochAt('router', partition)
+      const request = { edge, session, resource: asked, about, generation }
+      const jid = parseJid(await caller.ask('router', account.bare, 'session.bind', request))
+      if (ownership.epochAt('router', partition) === epoch) {
+        log.info('session.bound', { jid: jid.full })
+        return jid
+      }
+      asked = jid.resource
+    }
   } catch (error) {
     // Where the answer is what failed, it may be bound there all the same.
     const signal = { kind: 'signal', account: account.bare, name: 'session.closed', fields: { session, resource } } as const
@@ -326,10 +381,32 @@ async function bind({ caller, lanes, log, edge, about, generation }: Binding, ac
   }
 }
 
+function receiveDeliveries(process: Process, edge: Edge): Subscription {
+  const { id, bus, ownership, metrics } = process
+  const { clock, log, sessions } = edge
+  const lost = metrics.counter(
+    'deliveries_lost_total',
+    'Times that deliveries were lost on their way to this edge, by role of their owner.',
+    ['role'],
+  )
+  const outdated = new Outdated(ownership, sessions)
+  return receiveMulticast({ bus, ownership, clock, log }, id, {
+    delivery(delivery, sender) {
+      const current = outdated.without(delivery, sender)
+      if (current !== undefined) deliver(edge, current)
+    },
+    lost(sender) {
+      lost.labels(sender.role).inc()
+      void refreshSessions(edge, process, sender)
+    },
+  })
+}
+
 /** To the sockets, of whatever sessions it is for. */
 function deliver(edge: Edge, delivery: Delivery): void {
   if (delivery.kind === 'stanza')
     return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => deliverStanza(edge, delivery))
+  if (delivery.name === 'gone') return loseAll(edge, delivery.fields)
   const session = edge.sessions.get(delivery.session)
   if (session !== undefined) session.receive(delivery)
   else keep(edge, delivery.session, delivery)

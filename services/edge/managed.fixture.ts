@@ -118,6 +118,7 @@ export class ManagedClient {
         this.previd = attr(element, 'id')
         this.#counting = true
         this.online = true
+        if (this.failures.length > 0) this.#outgoing += this.#unacknowledged.join('')
         return
       case 'resumed':
         this.#acknowledge(Number(attr(element, 'h')))
@@ -126,7 +127,18 @@ export class ManagedClient {
         return
       case 'failed':
         this.failures.push(String((element.children[0] as { name: string }).name))
+        this.#beginAnew(attr(element, 'h'))
     }
+  }
+
+  /** The session is over, and so much of what was said in it was handled (§5): the rest is said in another one. */
+  #beginAnew(h: string): void {
+    if (h !== '') this.#acknowledge(Number(h))
+    this.previd = ''
+    this.acknowledged = 0
+    this.#h = 0
+    this.#counting = false
+    this.#wire!.send(`${bind('garden')}<enable xmlns='${NS_SM}' resume='true'/>`)
   }
 
   #acknowledge(h: number): void {

@@ -5,10 +5,22 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
+import { openCaller } from '#core/call.ts'
+import { defineModule } from '#core/module.ts'
 import offline from '#modules/offline.ts'
 import { flakyTable } from '#test/harness.ts'
 import { TestTls, testCertificate, testDoor } from './door.fixture.ts'
-import { connect, eventually, type Handed, makeAccount, PuppetOwners, settled, startRoles, testProcess } from './edge.fixture.ts'
+import {
+  connect,
+  eventually,
+  type Handed,
+  makeAccount,
+  PuppetOwners,
+  settled,
+  startRoles,
+  type TestProcess,
+  testProcess,
+} from './edge.fixture.ts'
 import { openEdge } from './main.ts'
 import { ManagedClient, type Wire } from './managed.fixture.ts'
 import { listenTcp } from './tcp.ts'
@@ -62,6 +74,36 @@ class Person {
     this.client.read(1 - share)
     this.client.lost()
     this.#wire.vanish()
+    this.#wire = undefined
+  }
+
+  /** Sends what it has said, and behind that what ends its stream; its last words are read or not. */
+  async fail(reads: boolean): Promise<void> {
+    this.client.flush()
+    this.#wire!.send('<no-stanza/>')
+    await this.#ended(reads)
+  }
+
+  /** Sends what it has said, and an administrator ends its session. */
+  async kick(process: TestProcess, reads: boolean): Promise<void> {
+    this.client.flush()
+    const caller = openCaller(process.bus, process.ownership)
+    await caller.ask('router', this.client.account, 'session.kick', { resource: '', text: '' })
+    await this.#ended(reads)
+  }
+
+  /** It has its session, or another one. */
+  async settle(): Promise<void> {
+    await eventually(() => {
+      this.client.read()
+      return this.client.online
+    }, `${this.client.account} to have a session`)
+  }
+
+  async #ended(reads: boolean): Promise<void> {
+    await this.#wire!.until('</stream:stream>')
+    if (reads) this.client.read()
+    this.client.lost()
     this.#wire = undefined
   }
 
@@ -165,6 +207,57 @@ describe('XEP-0198 §5: wherever a connection breaks, and whenever it is resumed
   })
 })
 
+describe('XEP-0198 §5: whenever the server ends a stream', () => {
+  test('what its client sends again is what was not handled, though it comes back at once', async () => {
+    let handling = Promise.resolve()
+    let letGo = (): void => {}
+    const slow = defineModule({
+      name: 'slow',
+      home: 'router',
+      xeps: [],
+      setup: (app) => app.guard('outbound', (stanza) => (stanza.name === 'message' ? handling : undefined)),
+    })
+    const process = testProcess({ config: { limits: { unackedStanzas: 1_000 } }, modules: [slow] })
+    stops.push(await startRoles(process))
+    const does = fc.constantFrom('say', 'say', 'say', 'flush', 'wait', 'fault', 'kick', 'cut')
+    const property = fc.asyncProperty(fc.array(does, { maxLength: 40 }), fc.boolean(), async (steps, inTime) => {
+      const open = openEdge(process)
+      for (const name of ['romeo', 'juliet']) await makeAccount(process, `${name}@example.org`).catch(() => {})
+      const [romeo, juliet] = ['romeo', 'juliet'].map(
+        (name) => new Person(`${name}@example.org`, async () => connect(open.onConnection)),
+      ) as [Person, Person]
+      try {
+        await greet([juliet, romeo])
+        let said = 0
+        for (const step of steps) {
+          if (step === 'say') romeo.client.say(`${++said}`, message('juliet@example.org', `${said}`))
+          else if (step === 'flush') romeo.client.flush()
+          else if (step === 'wait') await settled(3)
+          else {
+            await romeo.settle() // with all that it has said before handled
+            handling = new Promise((resolve) => {
+              letGo = resolve
+            })
+            if (step === 'fault') await romeo.fail(inTime)
+            else if (step === 'kick') await romeo.kick(process, inTime)
+            else await romeo.cut(1)
+            await romeo.return()
+            await settled(3)
+            letGo() // what it said before is handled now
+          }
+        }
+        for (let n = 0; n < 2; n++) for (const person of [romeo, juliet]) await person.finish()
+      } finally {
+        letGo()
+        await open.close()
+      }
+      expect(juliet.client.received).toEqual(romeo.client.said)
+      expect(process.log.lines.filter(({ level }) => level === 'error')).toEqual([])
+    })
+    await fc.assert(property, { numRuns: 40 })
+  })
+})
+
 describe('XEP-0198 §4: an ack is a promise', () => {
   test('in whatever order stanzas are handled, the count is never ahead of what is', async () => {
     const process = testProcess()
@@ -230,8 +323,10 @@ describe('XEP-0198 §4: an ack is a promise', () => {
 
   test('with the table away a message that is to be kept is not acknowledged until it is stored', async () => {
     const table = flakyTable()
-    const bare = testProcess({ modules: [offline] })
-    const process = { ...bare, table, moduleOptions: { offline: { messagesMax: 1_000, expiryDays: 0 } } }
+    const process = {
+      ...testProcess({ modules: [offline], table }),
+      moduleOptions: { offline: { messagesMax: 1_000, expiryDays: 0 } },
+    }
     stops.push(await startRoles(process))
     const open = openEdge(process)
     stops.push(() => open.close())

@@ -1,104 +1,28 @@
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT } from '#xmpp/ns.ts'
-import { el, type Stanza, type StanzaHead, stanza } from '#xmpp/stanza.ts'
+import { stanza } from '#xmpp/stanza.ts'
+import { bind, connect, type FakeConnection, frameHeader, plainAuth, settled } from './edge.fixture.ts'
 import {
-  bind,
-  connect,
-  type FakeConnection,
-  frameHeader,
-  type ProcessOptions,
-  PuppetOwners,
-  plainAuth,
-  settled,
-  testProcess,
-} from './edge.fixture.ts'
-import { type Edge, type OpenEdge, openEdge } from './main.ts'
-
-const NS_SM = 'urn:xmpp:sm:3'
-const ENABLE = `<enable xmlns='${NS_SM}' resume='true'/>`
-const ASK = `<r xmlns='${NS_SM}'/>`
-const ack = (h: number) => `<a xmlns='${NS_SM}' h='${h}'/>`
-const resume = (previd: string, h: number) => `<resume xmlns='${NS_SM}' previd='${previd}' h='${h}'/>`
-const message = (to: string, id: string) => `<message to='${to}' id='${id}' type='chat'><body>${id}</body></message>`
-const rosterSet = (id: string) =>
-  `<iq type='set' id='${id}'><query xmlns='jabber:iq:roster'><item jid='juliet@example.org'/></query></iq>`
-
-const stops: (() => Promise<void>)[] = []
-afterEach(async () => {
-  for (const stop of stops.splice(0).reverse()) await stop()
-})
-
-interface Puppets {
-  readonly edge: Edge
-  readonly open: OpenEdge
-  readonly owners: PuppetOwners
-  readonly process: ReturnType<typeof testProcess>
-}
-
-function startPuppets(options: ProcessOptions = {}): Puppets {
-  const process = testProcess(options)
-  const owners = new PuppetOwners(process)
-  const open = openEdge(process)
-  owners.knows('romeo@example.org')
-  owners.knows('juliet@example.org')
-  stops.push(() => {
-    owners.onEnvelope = ({ done }) => done()
-    for (const { done } of owners.handed) done()
-    return open.close()
-  })
-  return { edge: open.edge, open, owners, process }
-}
-
-/** A stream on which stream management is enabled, and its session. */
-async function managed(puppets: Puppets, enable = ENABLE) {
-  const connection = connect(puppets.open.onConnection)
-  await connection.logIn('romeo@example.org', 'garden')
-  const session = [...puppets.edge.sessions.keys()].at(-1)!
-  connection.send(enable)
-  const id = /id='([^']*)'/.exec(await connection.until('<enabled'))?.[1] ?? ''
-  return { connection, id, session }
-}
-
-/** A stream that has logged in and not bound. */
-async function loggedIn({ open }: Puppets, account = 'romeo@example.org', framing: 'stream' | 'frame' = 'stream') {
-  const connection = connect(open.onConnection, { framing })
-  connection.open().send(plainAuth(account.split('@')[0]!))
-  await connection.until('<success')
-  connection.open()
-  await connection.until('</stream:features>')
-  return connection
-}
-
-function deliver(
-  { owners, process }: Puppets,
-  session: string,
-  id: string,
-  head: StanzaHead = {},
-  from = 'juliet@example.org/x',
-) {
-  const body = el('body', NS_CLIENT, {}, id)
-  const to = parseJid('romeo@example.org')
-  const one = stanza('message', parseJid(from), { to, id, type: 'chat', ...head }, body)
-  owners.multicast.deliver({ edge: process.id, session }, one)
-}
-
-/** What went back to the router, behind the news of the end. */
-function returnedOf({ owners }: Puppets): Stanza[] {
-  const closed = owners.handed.findIndex(({ envelope }) => envelope.kind === 'signal' && envelope.name === 'session.closed')
-  return owners.handed.flatMap(({ envelope }, at) => {
-    if (envelope.kind !== 'stanza' || envelope.point !== 'returned') return []
-    expect(closed).toBeGreaterThanOrEqual(0)
-    expect(at).toBeGreaterThan(closed)
-    return [envelope.stanza]
-  })
-}
-
-const ids = (stanzas: readonly Stanza[]) => stanzas.map(({ id }) => id)
-const idsIn = (text: string) => [...text.matchAll(/<(?:message|presence|iq) [^>]*id='([^']*)'/g)].map(([, id]) => id)
-const streamError = ({ written }: FakeConnection) => /<stream:error[^>]*><([a-z-]+) /.exec(written)?.[1]
-const failure = (text: string) => /<failed [^>]*><([a-z-]+) /.exec(text)?.[1]
+  ASK,
+  ack,
+  deliver,
+  ENABLE,
+  failure,
+  ids,
+  idsIn,
+  loggedIn,
+  managed,
+  message,
+  NS_SM,
+  type Puppets,
+  resume,
+  returnedOf,
+  rosterSet,
+  startPuppets,
+  stops,
+  streamError,
+} from './puppets.fixture.ts'
 
 describe('XEP-0198 §2 and XEP-0478 §3.1: stream features', () => {
   test('before the login there are the limits of before the login, behind it those of a session, and stream management', async () => {
@@ -578,6 +502,41 @@ describe('XEP-0198 §5 resumption', () => {
     expect(edge.sessions.size).toBe(0)
   })
 
+  test.each([
+    ['a fault of the client', (connection: FakeConnection) => void connection.send('<no-stanza/>')],
+    [
+      'a closing tag of the client, who does not wait',
+      (connection: FakeConnection) => {
+        connection.send('</stream:stream>')
+        connection.vanish()
+      },
+    ],
+    [
+      'an order',
+      (_connection: FakeConnection, { owners, process }: Puppets, session: string) =>
+        owners.multicast.order({ edge: process.id, session }, 'close', { condition: 'policy-violation' }),
+    ],
+  ])('a client who comes back at once behind %s used to send again what was still being handled', async (_what, end) => {
+    const puppets = startPuppets()
+    const { owners } = puppets
+    const { connection, id, session } = await managed(puppets)
+    connection.send(message('juliet@example.org', 'm1') + message('juliet@example.org', 'm2'))
+    await settled()
+    end(connection, puppets, session)
+    await settled()
+    const late = await loggedIn(puppets)
+    late.send(resume(id, 0))
+    await settled()
+    owners.handed[0]!.done()
+    await settled()
+    expect(failure(late.written)).toBeUndefined()
+    owners.handed[1]!.done()
+    await settled()
+    expect(late.take()).toMatch(/^<failed xmlns='urn:xmpp:sm:3' h='2'><item-not-found /)
+    late.send(bind('garden'))
+    expect(await late.until('</iq>')).toContain('romeo@example.org/garden')
+  })
+
   test('a client that asked for less time has less', async () => {
     const clock = manualClock()
     const puppets = startPuppets({ clock })
@@ -653,11 +612,11 @@ describe('XEP-0198 §7 the end of a session', () => {
     again.send(resume(id, 0))
     owners.multicast.order({ edge: process.id, session }, 'close', { condition: 'conflict' })
     await settled()
-    expect([failure(again.take()), edge.detached.size]).toEqual(['item-not-found', 0])
+    expect([again.take(), edge.detached.size]).toEqual(['', 0])
     expect(ids(returnedOf(puppets))).toEqual(['m1'])
     owners.handed[0]!.done()
     await settled()
-    expect(again.take()).toBe('')
+    expect(failure(again.take())).toBe('item-not-found')
   })
 
   test('what comes for it before its router knows goes back, too; what overtakes the router’s ack, for a while', async () => {
@@ -744,6 +703,37 @@ describe('XEP-0198 §7 the end of a session', () => {
     one.connection.send('</stream:stream>')
     await settled()
     expect(returnedOf(puppets)).toEqual([])
+  })
+
+  test('an edge that stops used to leave its clients to say again what was being handled', async () => {
+    const puppets = startPuppets()
+    const { connection } = await managed(puppets)
+    connection.send(message('juliet@example.org', 'm1'))
+    await settled()
+    const closing = puppets.open.close()
+    connection.send(message('juliet@example.org', 'm2')) // is heard no more
+    await settled()
+    expect(connection.take()).toBe('')
+    for (const { done } of puppets.owners.handed) done()
+    puppets.owners.onEnvelope = ({ done }) => done()
+    await closing
+    expect(connection.take()).toMatch(new RegExp(`^${ack(1)}<stream:error><system-shutdown`))
+  })
+
+  test('for two seconds at most', async () => {
+    const clock = manualClock()
+    const puppets = startPuppets({ clock })
+    const { connection } = await managed(puppets)
+    connection.send(message('juliet@example.org', 'm1'))
+    await settled()
+    const closing = puppets.open.close()
+    await settled()
+    clock.advance(2_001)
+    await settled()
+    expect(connection.take()).toMatch(new RegExp(`^${ack(0)}<stream:error><system-shutdown`))
+    for (const { done } of puppets.owners.handed) done()
+    puppets.owners.onEnvelope = ({ done }) => done()
+    await closing
   })
 
   test('an edge that stops waits until what goes back has been taken', async () => {

@@ -5,6 +5,9 @@
 // not acknowledged goes back to the router, behind the news of its end. Without stream management nothing is kept.
 import { errorOf } from '#core/answer.ts'
 import type { Delivery, Envelope, Fields, ToMode } from '#core/envelope.ts'
+import type { RoleName } from '#core/ownership.ts'
+import type { ConnectionFacts } from '#core/registry.ts'
+import type { ToldSession } from '#core/resync-frame.ts'
 import { traceFromHere } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
@@ -14,6 +17,7 @@ import type { ScannedElement } from '#xmpp/scan.ts'
 import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { Intake, type Speaker } from './intake.ts'
 import type { Edge } from './main.ts'
+import { Showing } from './showing.ts'
 import { isAnswerToServer, isLegacySession, isStanzaName, refusalOf, unsupported } from './stanza-rules.ts'
 import type { ClientStream } from './stream.ts'
 import { enabled, failed, Kept, NS_SM, readAck, readEnable, resumed, returned, StreamManagement } from './stream-management.ts'
@@ -42,6 +46,13 @@ export class EdgeSession implements Speaker, Timed {
   /** What went back to the router and is not acked, and the news of its end. */
   #returning = 0
   #goodbye: (() => void) | undefined
+  /** The owners have heard of the end. */
+  #routerKnows = false
+  #presenceKnows = false
+  /** What a new owner is told of it. */
+  readonly #sinceMs: number
+  #about: ConnectionFacts
+  readonly #showing = new Showing()
 
   constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
     this.id = id
@@ -49,7 +60,41 @@ export class EdgeSession implements Speaker, Timed {
     this.#edge = edge
     this.#stream = stream
     this.generation = stream.generation
+    this.#sinceMs = edge.clock.now()
+    this.#about = stream.about
     this.#intake = new Intake(edge, this)
+  }
+
+  get ended(): boolean {
+    return this.#closing
+  }
+
+  /** Its owner in this role has heard of it, or will, and not of its end. */
+  isKnownTo(role: RoleName): boolean {
+    return role === 'router' ? !this.#routerKnows : this.#intake.toldPresence && !this.#presenceKnows
+  }
+
+  /** For an owner who is new (edge/resync.ts); undefined where it is nothing to him. */
+  told(role: RoleName): ToldSession | undefined {
+    if (!this.isKnownTo(role)) return undefined
+    const { broadcast: presence, directed } = this.#showing
+    const about = { ...this.#about, sinceMs: this.#sinceMs, detached: this.#stream === undefined }
+    return { session: this.id, edge: this.#edge.id, jid: this.jid, about, flags: this.flags, directed, presence }
+  }
+
+  shown(presence: Stanza): void {
+    this.#showing.note(presence)
+  }
+
+  /** Full JIDs that its client has been shown as available. */
+  get seen(): Iterable<string> {
+    return this.#showing.seen
+  }
+
+  /** These are gone, and nobody was there to say so. */
+  lose(gone: readonly Jid[]): void {
+    for (const from of gone)
+      if (this.#showing.sees(from.full)) this.deliver(stanza('presence', from, { type: 'unavailable' }), 'bare')
   }
 
   /** What modules have set on it (core/module.ts, Session.set). */
@@ -127,13 +172,19 @@ export class EdgeSession implements Speaker, Timed {
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
+    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.#showing.see(stanza)
     if (this.#sm === undefined) return this.#write(stanza, to)
     const kept = new Kept(stanza, to, this.#edge.clock.now())
-    if (!this.keep(kept)) this.giveBack(kept)
+    if (!this.#keep(kept)) this.giveBack(kept)
   }
 
   /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
   keep(kept: Kept): boolean {
+    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.#showing.see(kept.stanza)
+    return this.#keep(kept)
+  }
+
+  #keep(kept: Kept): boolean {
     const sm = this.#sm!
     if (this.#routerTold) return false // sent before the router knew
     if (sm.isFull(this.#stream !== undefined)) {
@@ -231,7 +282,7 @@ export class EdgeSession implements Speaker, Timed {
     const sm = this.#sm
     if (sm === undefined) return
     const { handled } = this.#intake
-    if (this.#closing) this.#edge.ended.note(sm.id, this.jid.bare, sm.h(handled))
+    if (this.#closing) this.#noteEnded(sm)
     else if (sm.owes(handled)) this.#stream?.say(sm.answer(handled))
   }
 
@@ -302,6 +353,7 @@ export class EdgeSession implements Speaker, Timed {
     this.#edge.detached.delete(this)
     this.#edge.wheel.remove(this)
     this.#stream = stream
+    this.#about = stream.about
     if (this.#intake.paused) stream.pause()
     this.#tellAbout({ ...stream.about, detached: false }) // ahead of what is written, which may end the stream at once
     this.#edge.log.info('session.resumed', { jid: this.jid.full })
@@ -335,10 +387,11 @@ export class EdgeSession implements Speaker, Timed {
   /** The session is over: the owners hear of it after the client's last stanza. */
   end(): void {
     if (this.#closing) return
-    const { detached, ended, leaving, resumables, sessions, watched, wheel } = this.#edge
+    const { detached, leaving, parting, resumables, sessions, watched, wheel } = this.#edge
     this.#closing = true
     this.#stream = undefined
     leaving.add(this)
+    parting.add(this)
     this.#intake.unsettle()
     if (this.#sm === undefined) sessions.delete(this.id)
     else {
@@ -346,11 +399,20 @@ export class EdgeSession implements Speaker, Timed {
       detached.delete(this)
       watched.delete(this)
       resumables.delete(this.#sm.id)
-      ended.note(this.#sm.id, this.jid.bare, this.#sm.h(this.#intake.handled))
+      this.#noteEnded(this.#sm)
       this.#claimed?.(false)
       this.#claimed = undefined
     }
     if (!this.#intake.holds) this.#tellOwners()
+  }
+
+  #noteEnded(sm: StreamManagement): void {
+    this.#edge.ended.note(sm.id, this.jid.bare, sm.h(this.#intake.handled), this.settled)
+  }
+
+  /** All that has come of the client is handled. */
+  get settled(): boolean {
+    return this.#intake.handled === this.#intake.received
   }
 
   /** Nothing of the client's is unacked, or the last of it is on its way. */
@@ -365,11 +427,17 @@ export class EdgeSession implements Speaker, Timed {
   #tellOwners(): void {
     if (!this.#routerTold) this.#tellRouter()
     const { toldPresence, atRouter } = this.#intake
-    if (toldPresence && !this.#presenceTold) {
-      if (atRouter) return
-      this.#edge.lanes.send('presence', this.jid.bare, this.#closed())
+    if (!this.#presenceTold) {
+      if (toldPresence && atRouter) return
+      this.#presenceTold = true
+      if (toldPresence) this.#edge.lanes.send('presence', this.jid.bare, this.#closed(), () => this.#onPresenceKnows())
+      else this.#presenceKnows = true
     }
-    this.#presenceTold = true
+    this.#depart()
+  }
+
+  #onPresenceKnows(): void {
+    this.#presenceKnows = true
     this.#depart()
   }
 
@@ -377,7 +445,7 @@ export class EdgeSession implements Speaker, Timed {
   #tellRouter(): void {
     const sm = this.#sm
     this.#routerTold = true
-    if (sm === undefined) return this.#edge.lanes.send('router', this.jid.bare, this.#closed())
+    if (sm === undefined) return this.#edge.lanes.send('router', this.jid.bare, this.#closed(), () => this.#onRouterKnows())
     this.#sendBack(this.#closed())
     for (const kept of sm.surrender()) this.giveBack(kept)
   }
@@ -405,11 +473,17 @@ export class EdgeSession implements Speaker, Timed {
   #onGoodbye(): void {
     this.#returning--
     this.#edge.wheel.add(this, LINGER_MS)
+    this.#onRouterKnows() // the news of the end is acked no later than what follows it
+  }
+
+  #onRouterKnows(): void {
+    this.#routerKnows = true
     this.#depart()
   }
 
   #depart(): void {
     if (this.#routerTold && this.#presenceTold && this.#returning === 0) this.#edge.leaving.delete(this)
+    if (this.#routerKnows && this.#presenceKnows) this.#edge.parting.delete(this)
   }
 }
 

@@ -397,16 +397,44 @@ describe('what elements say', () => {
 })
 
 describe('§5 sessions that have ended', () => {
+  /** What is told by now; 'nothing yet' where nothing is. */
+  const toldOf = (ended: EndedSessions, id: string, account = 'romeo@example.org') => {
+    const told: { h: number | undefined | 'nothing yet' } = { h: 'nothing yet' }
+    ended.ask(id, account, (h) => {
+      told.h = h
+    })
+    return told
+  }
+
   test('are known to their account, up to a bound, with the last count', () => {
     const ended = new EndedSessions()
-    ended.note('', 'romeo@example.org', 1)
-    ended.note('one', 'romeo@example.org', 1)
-    ended.note('one', 'romeo@example.org', 3)
-    expect(ended.countOf('one', 'romeo@example.org')).toBe(3)
-    expect(ended.countOf('one', 'juliet@example.org')).toBeUndefined()
-    expect(ended.countOf('', 'romeo@example.org')).toBeUndefined()
-    for (let n = 0; n < 10_000; n++) ended.note(`n${n}`, 'juliet@example.org', n)
-    expect(ended.countOf('one', 'romeo@example.org')).toBeUndefined()
-    expect(ended.countOf('n9999', 'juliet@example.org')).toBe(9_999)
+    ended.note('', 'romeo@example.org', 1, true)
+    ended.note('one', 'romeo@example.org', 1, false)
+    ended.note('one', 'romeo@example.org', 3, true)
+    expect(toldOf(ended, 'one').h).toBe(3)
+    expect(toldOf(ended, 'one', 'juliet@example.org').h).toBeUndefined()
+    expect(toldOf(ended, '').h).toBeUndefined()
+    for (let n = 0; n < 10_000; n++) ended.note(`n${n}`, 'juliet@example.org', n, true)
+    expect(toldOf(ended, 'one').h).toBeUndefined()
+    expect(toldOf(ended, 'n9999', 'juliet@example.org').h).toBe(9_999)
+  })
+
+  test('are told of when all that had come is handled: less would be sent again', () => {
+    const ended = new EndedSessions()
+    ended.note('one', 'romeo@example.org', 1, false)
+    const [first, second] = [toldOf(ended, 'one'), toldOf(ended, 'one')]
+    ended.note('one', 'romeo@example.org', 2, false)
+    expect([first.h, second.h]).toEqual(['nothing yet', 'nothing yet'])
+    ended.note('one', 'romeo@example.org', 3, true)
+    expect([first.h, second.h, toldOf(ended, 'one').h]).toEqual([3, 3, 3])
+  })
+
+  test('one that is forgotten leaves nobody waiting, nor do many wait for one', () => {
+    const ended = new EndedSessions()
+    ended.note('one', 'romeo@example.org', 1, false)
+    const waiting = Array.from({ length: 16 }, () => toldOf(ended, 'one'))
+    expect(toldOf(ended, 'one').h).toBe(1)
+    for (let n = 0; n < 10_000; n++) ended.note(`n${n}`, 'juliet@example.org', n, true)
+    expect(waiting.every(({ h }) => h === 1)).toBe(true)
   })
 })

@@ -8,12 +8,12 @@
 // may be framed otherwise (RFC 7395). It also knows how many sessions hold it and whether one of them has it for good, so
 // that of a message to several sessions nothing is handed back while another has it, and nothing twice.
 import type { ToMode } from '#core/envelope.ts'
+import { delayedBy, isDelayedBy } from '#xmpp/delay.ts'
 import { type StanzaCondition, StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
-import { NS_DELAY, NS_STANZAS } from '#xmpp/ns.ts'
-import { attr, bytesOf, copyOf, type Element, el, readdress, type Stanza, withChildBehind } from '#xmpp/stanza.ts'
-import { formatDateTime } from '#xmpp/time.ts'
-import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
+import { NS_STANZAS } from '#xmpp/ns.ts'
+import { attr, bytesOf, copyOf, type Element, el, readdress, type Stanza } from '#xmpp/stanza.ts'
+import { escapeAttribute } from '#xmpp/xml.ts'
 
 export const NS_SM = 'urn:xmpp:sm:3'
 
@@ -295,13 +295,7 @@ export function returned({ stanza, to, receivedMs }: Kept, session: Jid): Stanza
   if (name === 'iq') return type === 'get' || type === 'set' ? addressed : undefined
   if (type === 'error' || child === MAM_RESULT) return undefined
   const { domain } = session
-  if (hasDelayOf(stanza, domain)) return addressed
-  return withChildBehind(addressed, el('delay', NS_DELAY, { from: domain, stamp: formatDateTime(receivedMs) }))
-}
-
-function hasDelayOf(stanza: Stanza, domain: string): boolean {
-  if (asBuffer(stanza.payload).indexOf(NS_DELAY) < 0) return false // of all that a session kept, most has none
-  return stanza.tree().some((child) => child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain)
+  return isDelayedBy(domain, stanza) ? addressed : delayedBy(domain, addressed, receivedMs)
 }
 
 // Elements ------------------------------------------------------------------------------------------------------------
@@ -366,23 +360,47 @@ export function failed(condition: StanzaCondition, h?: number): string {
   return `<failed xmlns='${NS_SM}'${count}><${condition} xmlns='${NS_STANZAS}'/></failed>`
 }
 
-/** How much of the sessions that have ended was handled, for clients that come back too late (§5). The oldest are forgotten. */
-export class EndedSessions {
-  readonly #counts = new Map<string, { readonly account: string; readonly h: number }>()
+/** What is known of a session that has ended. */
+interface Ended {
+  readonly account: string
+  readonly h: number
+  /** All that had come of its client is handled. */
+  readonly settled: boolean
+  /** Who is to be told when that is so. */
+  readonly asking: ((h: number) => void)[] | undefined
+}
 
-  /** Again with a higher count, as more is handled. A session that could not be resumed is not noted. */
-  note(id: string, account: string, h: number): void {
+/**
+ * How much of the sessions that have ended was handled, for clients that come back too late (§5). What is still being handled
+ * would be sent again by a client that was told of less, so they are told when it is. The oldest are forgotten.
+ */
+export class EndedSessions {
+  readonly #known = new Map<string, Ended>()
+
+  /** Again with a higher count, as more is handled; `settled`: no more will be. A session that could not be resumed is not noted. */
+  note(id: string, account: string, h: number, settled: boolean): void {
     if (id === '') return
-    this.#counts.set(id, { account, h })
-    if (this.#counts.size > ENDED_MAX) this.#counts.delete(this.#counts.keys().next().value!)
+    const asking = this.#known.get(id)?.asking
+    this.#known.set(id, { account, h, settled, asking: settled ? undefined : asking })
+    if (settled) for (const tell of asking ?? []) tell(h)
+    if (this.#known.size <= ENDED_MAX) return
+    const [oldest, { h: count, asking: late }] = this.#known.entries().next().value!
+    this.#known.delete(oldest)
+    for (const tell of late ?? []) tell(count)
   }
 
-  /** Undefined where it is not known, or was somebody else's. */
-  countOf(id: string, account: string): number | undefined {
-    const ended = this.#counts.get(id)
-    return ended?.account === account ? ended.h : undefined
+  /** Tells the count: now, or once it is settled. Undefined where it is not known, or was somebody else's. */
+  ask(id: string, account: string, tell: (h: number | undefined) => void): void {
+    const ended = this.#known.get(id)
+    if (ended?.account !== account) return tell(undefined)
+    const { h, settled, asking = [] } = ended
+    if (settled || asking.length >= ASKING_MAX) return tell(h)
+    asking.push(tell)
+    this.#known.set(id, { ...ended, asking })
   }
 }
 
+/** Streams that wait for one session's count; one more is told how far it is. */
+const ASKING_MAX = 16
 /** About 1.5 MB. */
 const ENDED_MAX = 10_000

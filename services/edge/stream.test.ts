@@ -402,6 +402,32 @@ describe('RFC 6120 §7 binding', () => {
     expect(edge.sessions.size).toBe(1)
   })
 
+  test.for([
+    ["<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>a;b %?</resource></bind>", 'a;b %?'],
+    ['<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>garden</resource></bind>', 'garden'],
+    ["<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>\n <resource>garden</resource>\n</bind>", 'garden'],
+    ["<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>Romeo &amp; &#x4A;</resource></bind>", 'Romeo &amp; J'],
+    ["<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource><![CDATA[gar]]>den</resource></bind>", 'garden'],
+    ["<b:bind xmlns:b='urn:ietf:params:xml:ns:xmpp-bind'><b:resource>garden</b:resource></b:bind>", 'garden'],
+    ["<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><hint xmlns='urn:example'/><resource>garden</resource></bind>", 'garden'],
+  ])('§7.7 however it is written: %s', async ([written, resource]) => {
+    const { connection } = await loggedIn()
+    connection.send(`<iq type='set' id='bind'>${written}</iq>`)
+    expect(await connection.until('</iq>')).toContain(`<jid>romeo@example.org/${resource}</jid>`)
+  })
+
+  test.for([
+    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>",
+    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'></bind>",
+    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource/></bind>",
+    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource></resource></bind>",
+    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource xmlns='urn:example'>garden</resource></bind>",
+  ])('§7.6 the server makes one where none is named: %s', async (written) => {
+    const { connection } = await loggedIn()
+    connection.send(`<iq type='set' id='bind'>${written}</iq>`)
+    expect(await connection.until('</iq>')).toMatch(/<jid>romeo@example.org\/[\w-]{12}<\/jid>/)
+  })
+
   test('§7.7.2.1 a resource that is none is answered bad-request, and another may be asked for', async () => {
     const { connection } = await loggedIn()
     connection.send(bind('x'.repeat(1024)))

@@ -212,7 +212,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
     this.#scanner.reset() // nothing that came before the hello survives it, RFC 6120 §5.4.3.3
     this.#state = 'open'
     this.#headerSent = false
-    this.#connection.startTls()
+    this.#connection.startTls(this.#domain)
   }
 
   /** The login has succeeded: a new stream follows (RFC 6120 §6.4.6). */

@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
 import { decodeCredentials, verifyPassword } from '#core/scram-keys.ts'
+import { memoryTable } from '#table/memory.ts'
+import type { Table } from '#table/table.ts'
 import { give, given } from '#test/commands.ts'
 import { type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
 import { formTypeOf, values } from '#xmpp/form.ts'
@@ -105,6 +108,33 @@ describe('XEP-0133 §4.2 Delete User', () => {
     expect(juliet.closed).toMatchObject({ condition: 'not-authorized' })
     expect(await place.server.exists('juliet@example.org')).toBe(false)
     expect(await place.server.exists('romeo@example.org')).toBe(false)
+  })
+
+  test('of more than there is time for ends with a note', async () => {
+    const inner = memoryTable()
+    let letGo = (): void => {}
+    const gate = new Promise<void>((resolve) => {
+      letGo = resolve
+    })
+    const slow: Table = {
+      get: (key) => inner.get(key),
+      put: (row, condition) => inner.put(row, condition),
+      delete: (key, condition) => gate.then(() => inner.delete(key, condition)),
+      query: (pk, range) => inner.query(pk, range),
+    }
+    const clock = manualClock()
+    await using place = await serve({ table: slow, clock })
+    await place.server.account('romeo@example.org')
+    let note: string | undefined
+    const giving = given(place.bard, node('delete-user'), { accountjids: ['romeo@example.org'] })
+    const told = giving.then((result) => {
+      note = result.note
+    })
+    while (note === undefined) await clock.settle(500)
+    await told
+    expect(await place.server.exists('romeo@example.org')).toBe(false)
+    expect(note).toBe('Gone; of 1 what is stored is still being deleted.')
+    letGo()
   })
 
   test('of an account that is not there is item-not-found, and says which', async () => {

@@ -18,6 +18,8 @@ export const NS_ADMIN = 'http://jabber.org/protocol/admin'
 
 /** Accounts of one command: each is a call to its owner. */
 const ACCOUNTS_MAX = 100
+/** What is waited for, in all, for what is stored of deleted accounts to be gone. */
+const REMOVAL_WAIT_MS = 2_000
 /** §4.18 has `none` for no bound; an answer has one. */
 const ITEMS = ['25', '50', '75', '100', '150', '200', '1000']
 
@@ -164,7 +166,13 @@ function accountCommands(users: Users): readonly Command[] {
     asking('delete-user', 'Delete User', [jidsField('The accounts to delete')], async (call) => {
       const accounts = users.managed(call)
       demandOthers(accounts, call)
-      await users.each(accounts, ({ bare }) => app.ask('router', bare, 'account.remove', {}))
+      const waitMs = REMOVAL_WAIT_MS / accounts.length
+      let unfinished = 0
+      await users.each(accounts, async ({ bare }) => {
+        const { finished } = await app.ask('router', bare, 'account.remove', { waitMs })
+        if (!finished) unfinished++
+      })
+      if (unfinished > 0) return { note: `Gone; of ${unfinished} what is stored is still being deleted.` }
     }),
     asking('disable-user', 'Disable User', [jidsField('The accounts to disable')], async (call) => {
       const accounts = users.managed(call)

@@ -40,6 +40,12 @@ export class ArchiveSizes {
     this.#sizes = app.record<Sizes>('archive-size', EMPTY)
     this.#bytesMax = bytesMax
     this.#stepBytes = Math.max(1, Math.min(STEP_BYTES_MAX, Math.floor(bytesMax / 100)))
+    app.on('accounts.released', ({ gone }) => this.#release(gone))
+  }
+
+  /** Whoever has them finds them too large himself. The first is being worked on: that ends where it can write no more. */
+  #release(gone: (account: string) => boolean): void {
+    for (const account of [...this.#tooLarge.keys()].slice(1)) if (gone(account)) this.#tooLarge.delete(account)
   }
 
   /** An entry of so many bytes has been appended. */

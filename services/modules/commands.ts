@@ -149,6 +149,9 @@ class Conversations {
   constructor(app: App<Options>, commands: ReadonlyMap<string, Command>) {
     this.#app = app
     this.#commands = commands
+    app.on('accounts.released', ({ gone }) => {
+      for (const { id, account } of this.#open.values()) if (gone(account.bare)) this.#open.delete(id)
+    })
   }
 
   /** A `<command/>` to the host. */

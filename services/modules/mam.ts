@@ -9,11 +9,12 @@ import type { OfflineMessage, Passage } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
 import type { AccountJournal } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
+import { Children, withoutChildren } from '#xmpp/children.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
 import { setElement } from '#xmpp/rsm.ts'
-import { attr, type Element, el, rootTag, type Stanza, stanzaOfBytes, withChildren } from '#xmpp/stanza.ts'
+import { type Element, el, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
 import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
 import { ArchiveSizes } from './archive-size.ts'
@@ -72,7 +73,8 @@ export default defineModule<void, Options>({
 
   setup(app) {
     if (app.role !== 'router') return
-    const archive = new Archive(app, app.journal('mam'))
+    app.needNamed('delay') // its stamp comes first: a note that is not ours is not archived, either
+    const archive = new Archive(app, app.journal('mam', 'unique'))
     app.stamp('outbound', (stanza, passage) => (stanza.name === 'message' ? archive.sent(stanza, passage) : stanza))
     app.stamp('inbound', (stanza, passage) => (stanza.name === 'message' ? archive.received(stanza, passage) : stanza))
     for (const event of ['message.offline', 'message.unclaimed'] as const) app.on(event, (message) => archive.vouch(message))
@@ -130,32 +132,29 @@ class Archive {
     return withStanzaId(clean, passage)
   }
 
-  #keep(message: Stanza, { account, peer, archiveId }: Passage): void {
+  #keep(message: Stanza, { account, peer, archiveId, cause }: Passage): void {
     writeStanza(this.#out, message)
     const entry = this.#out.take()
     if (entry.length > ENTRY_BYTES_MAX) throw tooLarge()
     const { expiryDays } = this.#app.options
     const expiresAtS = expiryDays === 0 ? undefined : Math.floor(archiveIdTime(archiveId) / 1_000) + expiryDays * DAY_S
-    this.#journal.append(account, archiveId, entry, expiresAtS, [peer.bare])
+    this.#journal.append(account, archiveId, entry, expiresAtS, [peer.bare], cause)
     this.#sizes.add(account, archiveId, entry.length)
   }
 
-  /** XEP-0359 §3, rule 2: an id that says it is of this archive is only ever its own. Written anew, a message may be larger. */
+  /** XEP-0359 §3, rule 2: an id that says it is of this archive is only ever its own. */
   #withoutForgedId(message: Stanza, { bare }: Jid): Stanza {
     if (asBuffer(message.payload).indexOf(STANZA_ID) < 0) return message
-    const children = message.tree()
-    const kept = children.filter((child) => !isStanzaIdBy(child, bare))
-    if (kept.length === children.length) return message
-    const clean = withChildren(message, kept)
-    if (clean.payload.length > this.#app.limits.stanzaBytes) throw tooLarge()
-    return clean
+    return withoutChildren(message, (child, bytes) => isStanzaIdBy(child, bytes, bare))
   }
 
   /** What is in the archive has arrived, whether or not the spool has room for it, or the resource it was for is there. */
   vouch(message: OfflineMessage): void {
     const { account, stanza } = message
-    if (asBuffer(stanza.payload).indexOf(STANZA_ID) < 0) return
-    if (stanza.tree().some((child) => isStanzaIdBy(child, account.bare))) message.kept = true
+    const bytes = asBuffer(stanza.payload)
+    if (bytes.indexOf(STANZA_ID) < 0) return
+    CHILDREN.begin()
+    while (!message.kept && CHILDREN.next(bytes)) message.kept = isStanzaIdBy(CHILDREN, bytes, account.bare)
   }
 
   /** §4. All of a page is read before any of it is sent: a table that fails in between would have it sent twice. */
@@ -244,10 +243,12 @@ class Search {
 
 /** The name of the element, which cannot be spelled in another way; its namespace is also that of the frequent origin-id. */
 const STANZA_ID = Buffer.from('stanza-id')
+const STANZA_ID_NAME = `{${NS_SID}}stanza-id`
+const CHILDREN = new Children()
 
-function isStanzaIdBy(child: Element, bare: string): boolean {
-  if (child.name !== 'stanza-id' || child.ns !== NS_SID) return false
-  const by = attr(child, 'by')
+function isStanzaIdBy(child: Children, bytes: Buffer, bare: string): boolean {
+  if (child.name !== STANZA_ID_NAME) return false
+  const by = child.attribute(bytes, 'by')
   if (by === bare) return true
   try {
     return parseJid(by).full === bare // however it is spelled

@@ -1,20 +1,26 @@
-// XEP-0160: Best Practices for Handling Offline Messages, with the notes of XEP-0203.
+// XEP-0160: Best Practices for Handling Offline Messages.
 //
 // A message that no session takes is one entry of a journal, under its archive id, which is also the moment it came.
 // The next session that shows a non-negative priority gets them all, oldest first, before anything newer: both the
 // keeping and the handing over happen in the account's order, so nothing overtakes and no two sessions share. A message
 // is handed over as the bytes it was kept as, with its note behind them: written anew it could be six times as long.
+//
+//   pk = a#juliet@example.org   sk = offline.kept   true: there may be something in the journal
+//
+// That row comes with the account's others, so that whoever has nothing waiting logs in without a look at the journal. It is
+// written ahead of the first message, and goes when a login finds nothing: what is removed then is durable.
 import { archiveIdTime } from '#core/archive-id.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import type { OfflineMessage } from '#core/hooks.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
 import { NS_PORTABLE, stanzaText } from '#core/portable.ts'
-import type { AccountJournal, MaybePromise } from '#core/store.ts'
+import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
+import { Children } from '#xmpp/children.ts'
+import { delayedBy, isDelayedBy } from '#xmpp/delay.ts'
 import type { Jid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
-import { attr, type Element, el, type Stanza, withChildBehind, withChildren } from '#xmpp/stanza.ts'
-import { formatDateTime } from '#xmpp/time.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
@@ -36,7 +42,6 @@ export default defineModule<void, Options>({
   home: 'router',
   xeps: [
     { number: '0160', version: '1.0.1' },
-    { number: '0203', version: '2.0' },
     { number: '0334', version: '1.0.0', status: 'partial' },
   ],
   features: { host: ['msgoffline'] }, // XEP-0160 §4
@@ -59,13 +64,14 @@ export default defineModule<void, Options>({
   },
 
   setup(app) {
-    const spool = new Spool(app, app.journal('offline'), app.needNamed<Blocking>('blocking'))
+    const spool = new Spool(app, app.needNamed<Blocking>('blocking'))
     app.on('message.offline', (message) => spool.keep(message))
     app.on('session.available', ({ jid, session, priority }) => {
       const receiver = app.sessions(jid).find((known) => known.session === session)
       if (priority >= 0 && receiver !== undefined) return spool.handOver(jid, receiver)
     })
     app.on('account.deleted', ({ account }) => spool.forget(account))
+    app.on('accounts.released', ({ gone }) => spool.release(gone))
   },
 })
 
@@ -87,15 +93,18 @@ interface Count {
 class Spool {
   readonly #app: App<Options>
   readonly #journal: AccountJournal
+  /** Whether there may be something in the journal. */
+  readonly #kept: AccountRecord<boolean>
   readonly #counts = new Map<string, Count>()
   readonly #out = new Writer(4_096)
   /** All of it is handed over at once, and must fit into what a socket may have unsent. */
   readonly #bytesMax: number
   readonly #blocking: Blocking | undefined
 
-  constructor(app: App<Options>, journal: AccountJournal, blocking: Blocking | undefined) {
+  constructor(app: App<Options>, blocking: Blocking | undefined) {
     this.#app = app
-    this.#journal = journal
+    this.#journal = app.journal('offline')
+    this.#kept = app.record('offline.kept', false)
     this.#blocking = blocking
     this.#bytesMax = app.limits.writeBufferBytes / 2
   }
@@ -104,16 +113,21 @@ class Spool {
     this.#counts.delete(account.bare)
   }
 
+  release(gone: (account: string) => boolean): void {
+    for (const account of this.#counts.keys()) if (gone(account)) this.#counts.delete(account)
+  }
+
   /** XEP-0160 §2, steps 3 and 4. What is not kept is answered service-unavailable by whoever asked. */
   async keep(message: OfflineMessage): Promise<void> {
-    const { account, stanza, archiveId, returned } = message
+    const { account, stanza, archiveId, cause } = message
     if (!isWorthKeeping(stanza)) return
-    writeStanza(this.#out, returned ? stanza : withoutForgedDelay(stanza, account))
+    writeStanza(this.#out, stanza)
     const entry = this.#out.take()
     if (entry.length > ENTRY_BYTES_MAX) return
     const count = await this.#countWithRoom(account, entry.length)
     if (count === undefined) return
-    this.#journal.append(account, archiveId, entry, this.#expiresAtS())
+    await this.#kept.update(account, () => true) // first: a message that nobody looks for is lost
+    this.#journal.append(account, archiveId, entry, this.#expiresAtS(), undefined, cause)
     count.messages++
     count.bytes += entry.length
     message.kept = true
@@ -138,10 +152,11 @@ class Spool {
     return messages < this.#app.options.messagesMax && bytes + more <= this.#bytesMax
   }
 
-  /** One query, of no more than what there is room for. */
+  /** One query, of no more than what there is room for; none where there is nothing. */
   async #count(account: Jid): Promise<Count> {
     let messages = 0
     let bytes = 0
+    if (!(await this.#kept.read(account, itself))) return this.#begin(account, messages, bytes)
     for await (const { entry } of this.#journal.range(account, { limit: this.#app.options.messagesMax })) {
       messages++
       bytes += entry.length
@@ -150,7 +165,7 @@ class Spool {
   }
 
   /** A new count; of too many, the one begun first is forgotten. */
-  #begin(account: Jid, messages = 0, bytes = 0): Count {
+  #begin(account: Jid, messages: number, bytes: number): Count {
     const count = { messages, bytes, countedMs: this.#app.clock.monotonic() }
     this.#counts.delete(account.bare)
     this.#counts.set(account.bare, count)
@@ -162,8 +177,14 @@ class Spool {
    * XEP-0160 §2, step 5. A page is removed once it has been sent, so that after a crash a message comes twice rather
    * than never. What is from somebody who has been blocked since is removed unseen (XEP-0191 §3.3).
    */
-  async handOver(account: Jid, session: Session): Promise<void> {
+  handOver(account: Jid, session: Session): MaybePromise<void> {
     if (this.#counts.get(account.bare)?.messages === 0) return
+    const kept = this.#kept.read(account, itself)
+    if (kept === true) return this.#handOverAll(account, session)
+    if (kept !== false) return kept.then((kept) => (kept ? this.#handOverAll(account, session) : undefined))
+  }
+
+  async #handOverAll(account: Jid, session: Session): Promise<void> {
     const isBlocked = await this.#blocking?.blockedBy(account)
     for (let after: string | undefined; ; ) {
       // The whole page is read before any of it is sent: a table that fails in between would have it sent twice.
@@ -174,54 +195,50 @@ class Spool {
         const message = readStanza(new Reader(entry))
         if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
       }
+      if (after === undefined && page.length === 0) return this.#forgetKept(account)
       for (const { id } of page) this.#journal.remove(account, id) // behind all of them: what is pushed waits for what is staged
       if (page.length < PAGE) break
       after = page.at(-1)?.id
     }
-    this.#begin(account)
+    this.#begin(account, 0, 0)
+  }
+
+  async #forgetKept(account: Jid): Promise<void> {
+    await this.#kept.update(account, () => false)
+    this.#counts.delete(account.bare)
   }
 }
+
+const itself = (kept: boolean): boolean => kept
 
 /**
  * XEP-0160 §3: of type normal or chat, and more than the state of a chat. XEP-0334 §4: the sender may ask for either.
  */
-function isWorthKeeping(message: Stanza): boolean {
-  const { type } = message
+function isWorthKeeping({ type, payload }: Stanza): boolean {
   if (type === 'groupchat' || type === 'headline' || type === 'error') return false
-  const children = message.tree()
-  if (children.some(({ name, ns }) => ns === NS_HINTS && name === 'no-store')) return false // §4.2
-  if (children.some(({ name, ns }) => ns === NS_HINTS && name === 'store')) return true // §4.4
-  return children.some((child) => !isStateOnly(child))
+  const bytes = asBuffer(payload)
+  let worth = false
+  CHILDREN.begin()
+  while (CHILDREN.next(bytes)) {
+    const { name } = CHILDREN
+    if (name === NO_STORE) return false // §4.2
+    if (name === STORE || !isStateOnly(name)) worth = true // §4.4
+  }
+  return worth
 }
 
 /** Chat states, and what comes along with them: the thread (XEP-0085 §5.7), ids and hints. */
-function isStateOnly({ name, ns }: Element): boolean {
-  return ns === NS_CHAT_STATES || ns === NS_HINTS || ns === NS_STANZA_ID || (ns === NS_CLIENT && name === 'thread')
+function isStateOnly(name: string): boolean {
+  return name === THREAD || STATE_NAMESPACES.some((ns) => name.startsWith(ns))
 }
 
-/** XEP-0203 §5: a note that says it is from us and is not is left out. */
-function withoutForgedDelay(message: Stanza, account: Jid): Stanza {
-  return hasNote(message, account)
-    ? withChildren(
-        message,
-        message.tree().filter((child) => !isNote(child, account)),
-      )
-    : message
-}
-
-function hasNote(message: Stanza, account: Jid): boolean {
-  if (asBuffer(message.payload).indexOf(NS_DELAY) < 0) return false
-  return message.tree().some((child) => isNote(child, account))
-}
-
-function isNote(child: Element, { domain }: Jid): boolean {
-  return child.name === 'delay' && child.ns === NS_DELAY && attr(child, 'from') === domain
-}
+const NO_STORE = `{${NS_HINTS}}no-store`
+const STORE = `{${NS_HINTS}}store`
+const THREAD = `{${NS_CLIENT}}thread`
+const STATE_NAMESPACES = [NS_CHAT_STATES, NS_HINTS, NS_STANZA_ID].map((ns) => `{${ns}}`)
+const CHILDREN = new Children()
 
 /** XEP-0203 §2, with the time it came; what has a note already was kept with it, and came then. */
-function delayed(message: Stanza, account: Jid, receivedMs: number): Stanza {
-  if (hasNote(message, account)) return message
-  const { domain } = account
-  const delay = el('delay', NS_DELAY, { from: domain, stamp: formatDateTime(receivedMs) }, 'Offline Storage')
-  return withChildBehind(message, delay)
+function delayed(message: Stanza, { domain }: Jid, receivedMs: number): Stanza {
+  return isDelayedBy(domain, message) ? message : delayedBy(domain, message, receivedMs, 'Offline Storage')
 }

@@ -107,7 +107,7 @@ class Registration {
     if (place === undefined)
       throw new StanzaError('resource-constraint', 'too many registrations from your address', { type: 'wait' })
     try {
-      await this.#app.accounts.create(account, password)
+      await this.#app.ask('router', account.bare, 'account.create', { password })
     } catch (error) {
       place.giveBack()
       throw error

@@ -12,7 +12,7 @@ import { type App, defineModule } from '#core/module.ts'
 import { elementText } from '#core/portable.ts'
 import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import type { Jid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { childOf, type Element, el, type Stanza, textOf, withChildBehind, withChildren } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 import { elementsOf, storedXml } from './stored-xml.ts'
@@ -122,6 +122,9 @@ class VCards {
     this.#bytesMax = app.options.bytesMax
     this.#journal = journal
     this.#known = known
+    app.on('accounts.released', ({ gone }) => {
+      for (const full of this.#emptied) if (gone(parseJid(full).bare)) this.#emptied.delete(full)
+    })
   }
 
   /** Undefined where there is none, which costs no read. */

@@ -2,10 +2,10 @@
 //
 // Whatever a resource has shown is kept under the session that showed it. A session that takes a resource over may be
 // heard of before the end of the one it replaces; that end then takes away only what the old session has shown.
+import { knownPriority, priorityOf } from '#core/priority.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
-import { NS_CLIENT } from '#xmpp/ns.ts'
-import { type Stanza, textOf } from '#xmpp/stanza.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
 
 export interface AvailabilityLimits {
   /** Resources of one account. The router bounds its sessions; this is for the case that it does not. */
@@ -23,6 +23,8 @@ export interface AvailableResource {
   readonly presence: Stanza
   /** -128 to 127. */
   readonly priority: number
+  /** It is as the client sent it, and has not passed the outbound hooks here: an edge has told of it. */
+  readonly raw: boolean
 }
 
 /** 'initial': the session was not available before (§4.2); 'unchanged': contacts have this already. */
@@ -54,11 +56,41 @@ export class Availability {
     const priority = priorityOf(presence)
     const shown = this.#open(resource)
     const before = shown.broadcast
-    shown.broadcast = { resource, sessionId, presence, priority }
+    shown.broadcast = { resource, sessionId, presence, priority, raw: false }
     const { diverged } = shown
     shown.diverged = false
     if (before === undefined || before.sessionId !== sessionId) return 'initial'
     return !diverged && samePresence(before.presence, presence) ? 'unchanged' : 'changed'
+  }
+
+  /**
+   * What an edge tells of a session: what it has broadcast, and to whom it has sent directed presence. Both may be none. False
+   * where it is not available by that: it was refused when it was sent.
+   */
+  adopt(resource: string, sessionId: string, presence: Stanza | undefined, directed: readonly Jid[]): boolean {
+    const priority = presence === undefined ? undefined : knownPriority(presence)
+    if (priority === undefined && directed.length === 0) return false
+    const shown = this.#open(resource)
+    if (priority !== undefined) shown.broadcast = { resource, sessionId, presence: presence!, priority, raw: true }
+    for (const to of directed.slice(0, this.#limits.directedMax)) {
+      shown.diverged = true
+      shown.directed ??= new Map()
+      shown.directed.set(to.full, { to, sessionId })
+    }
+    return priority !== undefined
+  }
+
+  /** A presence that an edge has told of has passed the hooks. */
+  ripen({ resource, sessionId, priority }: AvailableResource, presence: Stanza): void {
+    const shown = this.#find(resource)
+    if (shown?.broadcast?.sessionId === sessionId) shown.broadcast = { resource, sessionId, presence, priority, raw: false }
+  }
+
+  /** Those that have not. */
+  get raw(): readonly AvailableResource[] {
+    const list: AvailableResource[] = []
+    for (const { broadcast } of this.#resources) if (broadcast?.raw) list.push(broadcast)
+    return list
   }
 
   /**
@@ -167,26 +199,6 @@ export class Availability {
     if (shown.broadcast === undefined && shown.directed === undefined)
       this.#resources = this.#resources.filter((other) => other !== shown)
   }
-}
-
-/**
- * The `<priority/>` of a presence, 0 where there is none. Throws bad-request unless it is one whole number from -128
- * to 127 (§4.7.2.3). Parses the payload only if the word is in it.
- *
- * `<show/>` and `<status/>` (§4.7.2.1, §4.7.2.2) are not looked at: the server decides nothing by them, and a value
- * that a client does not know, it takes for plain "available"; to refuse the presence would only hide its sender.
- */
-export function priorityOf(presence: Stanza): number {
-  const { payload } = presence
-  if (payload.length === 0 || !Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).includes('priority')) return 0
-  const found = presence.tree().filter((child) => child.name === 'priority' && child.ns === NS_CLIENT)
-  const priority = found[0]
-  if (priority === undefined) return 0
-  if (found.length > 1) throw new StanzaError('bad-request', 'more than one priority')
-  const text = textOf(priority).trim()
-  const value = /^[+-]?[0-9]+$/.test(text) ? Number(text) : Number.NaN
-  if (!(value >= -128 && value <= 127)) throw new StanzaError('bad-request', 'a priority is a number from -128 to 127')
-  return value
 }
 
 /** Whether two presences show a contact the same: the `id` does not count. */

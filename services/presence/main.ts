@@ -1,10 +1,14 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
 import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin } from '#core/envelope.ts'
+import type { OfAccounts } from '#core/held.ts'
 import type { Passage } from '#core/hooks.ts'
 import { Owner } from '#core/owner.ts'
+import { takePassedOn } from '#core/pass-on.ts'
+import type { LazyPassage } from '#core/passage.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import { type BoundSession, Registry } from '#core/registry.ts'
+import type { ToldSession } from '#core/resync-frame.ts'
 import type { RolePart } from '#core/role.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
@@ -33,8 +37,21 @@ export async function startPresence(process: Process): Promise<RunningRole> {
   const sessions = new Registry()
   const part = new PresencePart(owner, sessions)
   part.rosters = owner.start(part)(roster) as Rosters
+  process.metrics.watch(
+    'presence_lane_pending',
+    'Envelopes of this presence service that other owners have not handled yet.',
+    () => owner.lanes.pending,
+  )
   process.metrics.watch('presence_sessions', 'Sessions this presence service knows.', () => sessions.size)
-  return { name: 'presence', stop: () => owner.stop() }
+  const passedOn = owner.held.all ? undefined : takePassedOn(owner)
+  return {
+    name: 'presence',
+    owning: owner.takeOver,
+    async stop() {
+      passedOn?.close()
+      await owner.stop()
+    },
+  }
 }
 
 /** Says who takes what comes past the hooks. Nothing comes before the rosters are set. */
@@ -73,7 +90,23 @@ class PresencePart implements RolePart {
     return this.#sessions.byId(account, id)
   }
 
-  outbound(stanza: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+  allSessions(): Iterable<BoundSession> {
+    return this.#sessions.all()
+  }
+
+  adopt(told: readonly ToldSession[]): void {
+    this.#presences.adopt(told)
+  }
+
+  seen(edge: string, jids: readonly string[]): void {
+    this.#presences.seen(edge, jids)
+  }
+
+  forget(gone: OfAccounts): void {
+    this.#presences.forget(gone)
+  }
+
+  outbound(stanza: Stanza, origin: Origin, _passage: LazyPassage, done: () => void): void | Promise<void> {
     const session = this.#presences.sessionOf(stanza.from, origin)
     if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
     const { to, type } = stanza
@@ -115,6 +148,8 @@ class PresencePart implements RolePart {
 
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
     if (name === 'session.closed') return this.#presences.closed(account, String(fields.session), done)
+    const confirm = (): void => this.#owner.commit.after(account.bare, done)
+    if (name === 'session.refresh') return this.#presences.refresh(account, String(fields.session))?.then(confirm) ?? confirm()
     this.#owner.log.error('signal.unknown', { name })
     done()
   }
@@ -124,7 +159,7 @@ class PresencePart implements RolePart {
     await this.#presences.removeAll(account)
     await this.#subscribing.leaveAll(account)
     accounts.seal(account)
-    await new Promise<void>((resolve) => commit.after(account.bare, resolve)) // what is staged would outlive it
+    await commit.applied(account.bare) // what is staged would outlive it
     return null
   }
 

@@ -4,15 +4,19 @@
 // sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read. What an account tells
 // others waits for what it has staged: presence must not overtake the end of a subscription, nor the other way round.
 import type { Origin } from '#core/envelope.ts'
+import type { OfAccounts } from '#core/held.ts'
 import { DROP, type Events, type Hidden } from '#core/hooks.ts'
 import type { SessionAddress } from '#core/multicast.ts'
 import type { Owner } from '#core/owner.ts'
+import { LazyPassage } from '#core/passage.ts'
+import { knownPriority } from '#core/priority.ts'
 import { BoundSession, type Registry } from '#core/registry.ts'
+import type { ToldSession } from '#core/resync-frame.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { bareOf, type Jid, parseJid, withResource } from '#xmpp/jid.ts'
 import { copyOf, readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
-import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits } from './availability.ts'
+import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits, type AvailableResource } from './availability.ts'
 import type { Rosters } from './roster.ts'
 import type { RosterItem } from './roster-item.ts'
 import { pendingRequests, seenBy, sees } from './subscription.ts'
@@ -44,6 +48,69 @@ export class Presences {
     const sessions = this.#sessions.of(account)
     for (const session of sessions) if (!session.available) return sessions.filter(({ available }) => available)
     return sessions
+  }
+
+  /** What the edges tell of accounts that have come. Their contacts have been shown it: nothing is broadcast. */
+  adopt(told: readonly ToldSession[]): void {
+    for (const { session: id, edge, jid, flags, presence, directed } of told) {
+      if (this.#sessions.byId(jid.bare, id) !== undefined) continue
+      const session = new BoundSession(id, edge, jid, this.#owner.multicast)
+      session.setAll(flags)
+      this.#sessions.add(session)
+      if (presence === undefined && directed.length === 0) continue
+      session.available = this.#note(jid.bare, (availability) => availability.adopt(jid.resource, id, presence, directed))
+      session.priority = session.available ? (knownPriority(presence!) ?? 0) : 0
+    }
+  }
+
+  /** The clients of an edge see these as available. Those of which no edge has a session have died with theirs: they see them go. */
+  seen(edge: string, jids: readonly string[]): void {
+    const gone = jids.filter((full) => {
+      const { bare, resource } = parseJid(full)
+      return this.#owner.held.has(bare) && this.#sessions.byResource(bare, resource) === undefined
+    })
+    for (let at = 0; at < gone.length; at += GONE_AT_ONCE)
+      this.#owner.multicast.order({ edge, session: '' }, 'gone', { jids: gone.slice(at, at + GONE_AT_ONCE).join('\n') })
+  }
+
+  /** Nothing is known of these accounts any more. */
+  forget(gone: OfAccounts): void {
+    this.#sessions.forget(gone)
+    for (const account of this.#accounts.keys()) if (gone(account)) this.#accounts.delete(account)
+  }
+
+  /** What an edge has told is as the client sent it. Before anybody else is shown it, it passes the hooks as it did then. */
+  #ripen(account: Jid): void | Promise<void> {
+    const raw = this.of(account.bare)?.raw ?? []
+    return raw.length === 0 ? undefined : this.#ripenAll(account, raw)
+  }
+
+  async #ripenAll(account: Jid, raw: readonly AvailableResource[]): Promise<void> {
+    for (const known of raw) {
+      const passed = await this.#passOutbound(known.presence, account)
+      this.of(account.bare)?.ripen(known, passed)
+    }
+  }
+
+  async #passOutbound(presence: Stanza, account: Jid): Promise<Stanza> {
+    const { hooks, archiveIds, log } = this.#owner
+    try {
+      const passed = await hooks.pass('outbound', presence, new LazyPassage(account, account, archiveIds))
+      return passed === DROP ? presence : passed
+    } catch (error) {
+      if (error instanceof TableUnavailable) throw error
+      log.warn('presence.not_passed', { account: account.bare, error })
+      return presence // it has been shown
+    }
+  }
+
+  /** Something that came for this session may have been lost on its way: it is shown anew what there is. */
+  refresh(account: Jid, id: string): void | Promise<void> {
+    const session = this.#sessions.byId(account.bare, id)
+    if (session?.available !== true) return
+    return this.#read(account, (items, hidden) => {
+      if (this.of(account.bare) !== undefined) this.#greet(session, account, items, hidden)
+    })
   }
 
   /** The session an envelope came from, known from its first one on. */
@@ -79,6 +146,8 @@ export class Presences {
   show(received: Stanza, session: BoundSession, done: Done): void | Promise<void> {
     const presence = copyOf(received, '') // it is shown again long after its trace has ended
     const account = bareOf(presence.from)
+    const ripening = this.#ripen(account)
+    if (ripening !== undefined) return ripening.then(() => this.show(presence, session, done))
     return this.#read(account, (items, hidden) => {
       const { resource } = session.jid
       const news = this.#note(account.bare, (availability) => availability.set(resource, session.session, presence))
@@ -96,6 +165,7 @@ export class Presences {
 
   /** Presence that was shown and is another now, as `change` has it: it is shown anew, with no client asking for it. */
   async reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void> {
+    await this.#ripen(account)
     for (const session of this.available(account.bare)) {
       const shown = this.of(account.bare)?.get(session.jid.resource)
       if (shown?.sessionId !== session.session) continue
@@ -175,7 +245,10 @@ export class Presences {
    * as it is; what is seen of them here goes, too (XEP-0016 §2.10), or is asked for again. With the table away nothing has
    * been sent, and this is called again.
    */
-  #audienceChanged({ account, changed, before, after }: Events['audience.changed']): void | Promise<void> {
+  #audienceChanged(news: Events['audience.changed']): void | Promise<void> {
+    const ripening = this.#ripen(news.account)
+    if (ripening !== undefined) return ripening.then(() => this.#audienceChanged(news))
+    const { account, changed, before, after } = news
     return this.#rosters.read(account, (items) => {
       const gone: Jid[] = []
       const back: Jid[] = []
@@ -287,7 +360,10 @@ export class Presences {
    * §4.3.2: each available resource's presence, or that there is none, to whoever may see it. One who may not is told
    * `unsubscribed`, so that a server that thinks otherwise learns better.
    */
-  answerProbe({ from, to }: Stanza, account: Jid): void | Promise<void> {
+  answerProbe(probe: Stanza, account: Jid): void | Promise<void> {
+    const ripening = this.#ripen(account)
+    if (ripening !== undefined) return ripening.then(() => this.answerProbe(probe, account))
+    const { from, to } = probe
     return this.#rosters.read(account, (items) => {
       if (from.bare !== account.bare && !seenBy(items.get(from.bare))) {
         this.#owner.send(stanza('presence', account, { to: bareOf(from), type: 'unsubscribed' }))
@@ -306,7 +382,10 @@ export class Presences {
   /** A session is gone. */
   closed(account: Jid, id: string, done: Done): void | Promise<void> {
     const session = this.#sessions.byId(account.bare, id)
-    if (session === undefined) return done()
+    if (session === undefined) {
+      this.#owner.takeOver.noteEnded(id)
+      return done()
+    }
     const gone = (): void => {
       this.#sessions.remove(session)
       done()
@@ -322,6 +401,8 @@ export class Presences {
 }
 
 const NOTHING = (): void => {}
+/** Full JIDs in one order to an edge; one has at most 3 KiB. */
+const GONE_AT_ONCE = 200
 
 /** Whom a change of the audience may concern: the addresses named, and of a domain the contacts there. */
 function concerned(changed: readonly Jid[], items: ReadonlyMap<string, RosterItem>): Iterable<Jid> {

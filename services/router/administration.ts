@@ -6,6 +6,7 @@
 import { Accounts } from '#core/accounts.ts'
 import type { CallHandlers } from '#core/call.ts'
 import { Commit } from '#core/commit.ts'
+import { directLog } from '#core/direct-log.ts'
 import type { Owner } from '#core/owner.ts'
 import type { BoundSession, Registry } from '#core/registry.ts'
 import { Store } from '#core/store.ts'
@@ -122,7 +123,7 @@ export function administrationCalls(owner: Owner, sessions: Registry): CallHandl
  */
 async function walkAccounts(owner: Owner, domain: string, asked: AccountsAsked, take: (account: string) => void) {
   const { table, clock, journals, config } = owner.process
-  const store = new Store(table, new Commit(table, clock, owner.log), journals)
+  const store = new Store(table, new Commit(directLog(table, clock, owner.log), owner.log), journals)
   const accounts = new Accounts(table, store, clock, config.scram.iterations)
   let left = asked.limit
   let read = 0

@@ -6,11 +6,14 @@ import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
+import { passOn } from '#core/pass-on.ts'
 import type { Registry } from '#core/registry.ts'
+import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { administrationCalls } from './administration.ts'
+import { REMOVAL_WAIT_MS, type Removals } from './removal.ts'
 import { type BindRequest, bindSession } from './sessions.ts'
 
 declare module '#core/call.ts' {
@@ -27,7 +30,6 @@ declare module '#core/call.ts' {
     /** Nobody may log in any more, and whoever has is told why and put out. */
     'account.disable': { ask: { reason?: string }; tell: null }
     'account.enable': { ask: Record<string, never>; tell: null }
-    'account.remove': { ask: Record<string, never>; tell: null }
   }
 }
 
@@ -40,17 +42,27 @@ export interface ToldCredentials {
   readonly generation?: number
 }
 
-export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
-  const { accounts, caller, store } = owner
+export function answersOf(owner: Owner, sessions: Registry, removals: Removals): CallHandlers {
+  const { accounts, store } = owner
   store.keepAbsent() // accounts are made in this role alone
   /** In order with the account's stanzas. */
-  const ordered = <T>(account: string, task: () => Promise<T>): Promise<T> =>
-    new Promise((resolve, reject) => owner.inOrder(account, () => task().then(resolve, reject)))
+  const ordered = <T>(account: string, task: () => MaybePromise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      owner.inOrder(account, () => {
+        try {
+          const told = task()
+          if (told instanceof Promise) return told.then(resolve, reject)
+          resolve(told)
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
   /** As `ordered`, for a change: it is durable when the answer is given. */
   const changed = (account: string, change: (jid: Jid) => Promise<void>): Promise<null> =>
     ordered(account, async () => {
       await change(parseJid(account))
-      await new Promise<void>((resolve) => owner.commit.after(account, resolve))
+      await owner.commit.durable(account)
       return null
     })
   /** In order, and so behind the answer to an iq that is the cause. */
@@ -65,11 +77,14 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
   return {
     'account.credentials': (account, { hash }) => accounts.row(parseJid(account), (row) => toldOf(row, hash)),
     'session.bind': (account, request) =>
-      ordered(account, async () => {
+      ordered(account, () => {
         const jid = parseJid(account)
-        const refusal = await accounts.row(jid, (row) => changedSinceLogin(row, request.generation))
-        if (refusal !== undefined) throw refusal
-        return (await bindSession(owner, sessions, jid, request)).full
+        return accounts.row(jid, (row) => {
+          demandUnchanged(row, request.generation)
+          const bound = bindSession(owner, sessions, jid, request)
+          passOn(owner, account)
+          return bound instanceof Promise ? bound.then(({ full }) => full) : bound.full
+        }) as MaybePromise<string>
       }),
     'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
     'account.create': async (account, { password }) => {
@@ -87,25 +102,14 @@ export function answersOf(owner: Owner, sessions: Registry): CallHandlers {
         endSessions(account, reason || 'the account is disabled')
       }),
     'account.enable': (account) => changed(account, (jid) => accounts.enable(jid)),
-    'account.remove': async (account) => {
+    'account.remove': async (account, { waitMs = REMOVAL_WAIT_MS }) => {
       const jid = parseJid(account)
-      if (!(await accounts.exists(jid)) || accounts.isSealed(jid)) throw new StanzaError('item-not-found', 'no such account')
       // Not in order with the account's stanzas: the iq that asks for it is one of them (XEP-0077 §3.2). Sealed, they do nothing.
-      accounts.seal(jid)
-      try {
-        await caller.ask('presence', account, 'presence.remove-account', {})
-        await accounts.remove(jid)
-      } catch (error) {
-        accounts.unseal(jid)
-        throw error
-      } finally {
-        await caller.ask('presence', account, 'presence.forget-account', {})
-      }
-      await owner.hooks.emit('account.deleted', { account: jid })
-      if (sessions.of(account).length === 0) accounts.unseal(jid) // else with the last of them
+      await removals.begin(jid)
       endSessions(account, 'the account is gone') // §3.2
-      return null
+      return removals.progress(jid, Math.min(waitMs, REMOVAL_WAIT_MS))
     },
+    'account.removal': (account) => removals.progress(parseJid(account)),
     ...administrationCalls(owner, sessions),
   }
 }
@@ -118,11 +122,11 @@ function toldOf(row: AccountRow | null, hash: ScramHash | undefined): ToldCreden
 }
 
 /** Whoever had logged in and not bound a resource was no session that could be ended. */
-function changedSinceLogin(row: AccountRow | null, generation: number | undefined): StanzaError | undefined {
-  if (row === null) return undefined // told by who binds
-  if (row.disabled !== undefined) return new StanzaError('not-allowed', 'the account is disabled')
-  if (generation === undefined || generation === (row.generation ?? 0)) return undefined
-  return new StanzaError('not-authorized', 'the password was changed')
+function demandUnchanged(row: AccountRow | null, generation: number | undefined): void {
+  if (row === null) throw new StanzaError('not-allowed', 'the account is gone')
+  if (row.disabled !== undefined) throw new StanzaError('not-allowed', 'the account is disabled')
+  if (generation === undefined || generation === (row.generation ?? 0)) return
+  throw new StanzaError('not-authorized', 'the password was changed')
 }
 
 async function answerStranger(owner: Owner, iq: Stanza, address: string): Promise<string> {

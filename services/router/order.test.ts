@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
-import { readVersion } from '#core/envelope.ts'
 import { DROP } from '#core/hooks.ts'
+import { readAckHead, readLaneHead } from '#core/lane-frame.ts'
 import { type AnyModule, defineModule } from '#core/module.ts'
 import { Reader } from '#core/wire.ts'
 import offline from '#modules/offline.ts'
@@ -357,23 +357,24 @@ function countAcks(server: TestServer): { sent: Set<string>; acked: Map<string, 
   const sent = new Set<string>()
   const acked = new Map<string, number>()
   const { bus, id } = server.process
+  const sources = new Set<string>()
   for (const role of ['router', 'presence']) {
     bus.subscribe(`lane.${role}.${id}`, (body) => {
       const frame = new Reader(body)
-      readVersion(frame)
-      const source = frame.text()
+      const { source } = readLaneHead(frame, 0)
+      if (!sources.has(source)) count(source)
       while (!frame.done) {
         sent.add(`${source} ${role} ${frame.u32()}`)
+        frame.u8()
         frame.bytes()
       }
     })
   }
-  for (const source of [server.edge, `router${id}`, `presence${id}`]) {
+  function count(source: string): void {
+    sources.add(source)
     bus.subscribe(`ack.${source}`, (body) => {
       const frame = new Reader(body)
-      readVersion(frame)
-      const role = frame.text()
-      frame.text()
+      const { role } = readAckHead(frame)
       while (!frame.done) {
         const envelope = `${source} ${role} ${frame.u32()}`
         acked.set(envelope, (acked.get(envelope) ?? 0) + 1)

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Delivery } from '#core/envelope.ts'
 import { type AnyModule, defineModule, type IqTarget } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast.ts'
+import { receiveMulticast } from '#core/multicast-receiver.ts'
 import { harness, type Refusal, type TestClient, type TestServer } from '#test/harness.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
@@ -335,7 +335,7 @@ describe('a message to several resources', () => {
     const count = (delivery: Delivery) => {
       if (delivery.kind === 'stanza' && delivery.stanza.id === 'large') copies.push(delivery.sessions.length)
     }
-    receiveMulticast(all.server.process.bus, all.server.edge, count, all.server.log)
+    receiveMulticast(all.server.process, all.server.edge, { delivery: count, lost: () => {} })
     const body = el('body', NS_CLIENT, {}, 'x'.repeat(100_000))
     all.romeo.send(all.romeo.stanza('message', { to: parseJid('juliet@example.org'), id: 'large', type }, body))
     await all.server.quiet()

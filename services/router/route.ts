@@ -2,6 +2,7 @@
 import type { Origin } from '#core/envelope.ts'
 import type { OfflineMessage, Passage } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
+import type { LazyPassage } from '#core/passage.ts'
 import type { BoundSession, Registry } from '#core/registry.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid } from '#xmpp/jid.ts'
@@ -20,15 +21,15 @@ export class Routing {
   }
 
   /** From one of our sessions (RFC 6120 §10.3 without a `to`, §10.5 with one). */
-  outbound(stanza: Stanza, origin: Origin, done: Done): void | Promise<void> {
+  outbound(stanza: Stanza, origin: Origin, passage: LazyPassage, done: Done): void | Promise<void> {
     if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
     const { to } = stanza
-    if (to === undefined) return this.#owner.send(readdress(stanza, { to: bareOf(stanza.from) }), done) // §10.3.1: as to one's own bare JID
+    if (to === undefined) return this.#owner.send(readdress(stanza, { to: bareOf(stanza.from) }), done, passage) // §10.3.1: as to one's own bare JID
     if (to.local === '' && this.#owner.isLocal(to.domain)) {
       this.#owner.refuse(stanza, origin) // §10.5.1: the host itself takes no messages
       return done()
     }
-    this.#owner.send(stanza, done)
+    this.#owner.send(stanza, done, passage)
   }
 
   /** To one of our accounts. */
@@ -116,11 +117,11 @@ export class Routing {
   #keep(
     event: 'message.offline' | 'message.unclaimed',
     stanza: Stanza,
-    { account, archiveId }: Passage,
+    { account, archiveId, cause }: Passage,
     done: Done,
     returned: boolean,
   ): void | Promise<void> {
-    const message: OfflineMessage = { account, stanza, archiveId, returned, kept: false, refused: undefined }
+    const message: OfflineMessage = { account, stanza, archiveId, cause, returned, kept: false, refused: undefined }
     const told = this.#owner.hooks.emit(event, message)
     const finish = (): void => {
       if (!message.kept) this.#owner.bounce(stanza, message.refused ?? new StanzaError('service-unavailable'))

@@ -1,10 +1,14 @@
 // The session registry: bind, conflict, availability, the end of a session.
 import type { Fields } from '#core/envelope.ts'
+import type { Events } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
+import { knownPriority } from '#core/priority.ts'
 import { type AboutSession, BoundSession, type ConnectionFacts, type Registry } from '#core/registry.ts'
+import type { ToldSession } from '#core/resync-frame.ts'
+import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
-import { type Jid, withResource } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 
 export interface BindRequest {
   readonly edge: string
@@ -19,54 +23,99 @@ export interface BindRequest {
  * Binds a resource (RFC 6120 §7). Where it is taken, the newer session wins and the older one's stream ends with
  * `<conflict/>` (§7.7.2.2, second option): it is most often the same device, back before the server noticed it was gone.
  * At the limit the oldest of those that wait to be resumed makes room (XEP-0198): a client that comes back again and again
- * without resuming does not shut itself out. Throws StanzaError: not-allowed for an account that is gone,
- * resource-constraint at the limit (§7.6.2.1).
+ * without resuming does not shut itself out. The account exists. Throws StanzaError: resource-constraint at the limit
+ * (§7.6.2.1). A session that is bound already stays as it is: its edge may ask twice, not knowing who was told.
  */
-export async function bindSession(owner: Owner, sessions: Registry, account: Jid, request: BindRequest): Promise<Jid> {
-  if (!(await owner.accounts.exists(account))) throw new StanzaError('not-allowed', 'the account is gone')
-  const jid = withResource(account, request.resource === '' ? randomId(9) : request.resource)
-  const others = sessions.of(account.bare)
-  const rival = sessions.byResource(account.bare, jid.resource)
+export function bindSession(owner: Owner, sessions: Registry, account: Jid, request: BindRequest): MaybePromise<Jid> {
+  const known = sessions.byId(account.bare, request.session)
+  if (known !== undefined) return known.jid
+  const jid = parseJid(`${account.bare}/${request.resource === '' ? randomId(9) : request.resource}`) // as its edge will, which finds it
+  const room = makeRoom(owner, sessions, jid)
+  return room === undefined ? add(owner, sessions, jid, request) : room.then(() => add(owner, sessions, jid, request))
+}
+
+/** Ends the session in whose place a new one comes, if there is one. Throws resource-constraint at the limit. */
+function makeRoom(owner: Owner, sessions: Registry, jid: Jid): void | Promise<void> {
+  const rival = sessions.byResource(jid.bare, jid.resource)
   if (rival !== undefined) {
     owner.multicast.order(rival, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
-    await removeSession(owner, sessions, rival)
-  } else if (others.length >= owner.process.config.limits.sessionsPerAccount) {
-    const waiting = others.find(({ about }) => about?.detached)
-    if (waiting === undefined) throw new StanzaError('resource-constraint', 'too many sessions of this account')
-    owner.multicast.order(waiting, 'close', { condition: 'resource-constraint', text: 'too many sessions of this account' })
-    await removeSession(owner, sessions, waiting)
+    return removeSession(owner, sessions, rival)
   }
+  const others = sessions.of(jid.bare)
+  if (others.length < owner.process.config.limits.sessionsPerAccount) return
+  const waiting = others.find(({ about }) => about?.detached)
+  if (waiting === undefined) throw new StanzaError('resource-constraint', 'too many sessions of this account')
+  owner.multicast.order(waiting, 'close', { condition: 'resource-constraint', text: 'too many sessions of this account' })
+  return removeSession(owner, sessions, waiting)
+}
+
+function add(owner: Owner, sessions: Registry, jid: Jid, request: BindRequest): MaybePromise<Jid> {
   const session = new BoundSession(request.session, request.edge, jid, owner.multicast)
   session.about = { ...request.about, sinceMs: owner.process.clock.now(), detached: false }
   sessions.add(session)
-  try {
-    await owner.hooks.emit('session.bound', { jid, session: request.session })
-  } catch (error) {
-    sessions.remove(session) // the table is away: the client is refused, and its edge will never close it
+  // Where the table is away the client is refused, and its edge will never close it.
+  const told = tell(owner, 'session.bound', { jid, session: request.session }, () => sessions.remove(session))
+  return told === undefined ? jid : told.then(() => jid)
+}
+
+/** Calls the listeners. Where one finds the table away, what they were to be told of is taken back. */
+function tell<E extends keyof Events>(owner: Owner, event: E, news: Events[E], takeBack: () => void): void | Promise<void> {
+  const broke = (error: unknown): never => {
+    takeBack()
     throw error
   }
-  return jid
+  try {
+    return owner.hooks.emit(event, news)?.catch(broke)
+  } catch (error) {
+    broke(error)
+  }
 }
 
 /** The edge has lost or closed the stream. */
-export async function closeSession(owner: Owner, sessions: Registry, account: Jid, id: string): Promise<void> {
+export function closeSession(owner: Owner, sessions: Registry, account: Jid, id: string): void | Promise<void> {
   const session = sessions.byId(account.bare, id)
-  if (session !== undefined) await removeSession(owner, sessions, session)
+  if (session !== undefined) return removeSession(owner, sessions, session)
+  owner.takeOver.noteEnded(id)
 }
 
-async function removeSession(owner: Owner, sessions: Registry, session: BoundSession): Promise<void> {
-  sessions.remove(session)
-  try {
-    await owner.hooks.emit('session.closed', { jid: session.jid, session: session.session })
-  } catch (error) {
-    sessions.add(session) // the table is away: this is tried again
-    throw error
+/** What the edges tell of accounts that have come. Of two sessions of one resource the later one stands (§7.7.2.2). */
+export function adoptSessions(owner: Owner, sessions: Registry, told: readonly ToldSession[]): void {
+  for (const { session: id, edge, jid, about, flags, presence } of told) {
+    if (sessions.byId(jid.bare, id) !== undefined) continue
+    const session = new BoundSession(id, edge, jid, owner.multicast)
+    session.about = about
+    session.setAll(flags)
+    const priority = presence === undefined ? undefined : knownPriority(presence)
+    session.available = priority !== undefined
+    session.priority = priority ?? 0
+    const rival = sessions.byResource(jid.bare, jid.resource)
+    sessions.add(session)
+    if (rival === undefined) continue
+    owner.multicast.order(rival, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
+    owner.inOrder(jid.bare, () => removeSession(owner, sessions, rival))
   }
-  if (sessions.of(session.jid.bare).length === 0) owner.accounts.unseal(session.jid)
+}
+
+/** Something that was for this session may have been lost on its way to the edge: an order to close it, perhaps. */
+export function confirmSession(owner: Owner, sessions: Registry, account: Jid, { session, edge }: Fields): void {
+  if (sessions.byId(account.bare, String(session)) !== undefined) return
+  const target = { edge: String(edge), session: String(session) }
+  owner.multicast.order(target, 'close', { condition: 'reset', text: 'the session has ended' })
+}
+
+function removeSession(owner: Owner, sessions: Registry, session: BoundSession): void | Promise<void> {
+  const { jid } = session
+  const gone = (): void => {
+    if (sessions.of(jid.bare).length === 0) owner.accounts.unseal(jid)
+  }
+  sessions.remove(session)
+  // Where the table is away this is tried again.
+  const told = tell(owner, 'session.closed', { jid, session: session.session }, () => sessions.add(session))
+  return told === undefined ? gone() : told.then(gone)
 }
 
 /** Told by the presence owner, on the lane, before the client's next stanza. */
-export async function setAvailability(owner: Owner, sessions: Registry, account: Jid, fields: Fields): Promise<void> {
+export function setAvailability(owner: Owner, sessions: Registry, account: Jid, fields: Fields): void | Promise<void> {
   const session = sessions.byId(account.bare, String(fields.session))
   if (session === undefined) return
   const { available, priority } = session
@@ -74,13 +123,10 @@ export async function setAvailability(owner: Owner, sessions: Registry, account:
   session.priority = session.available ? Number(fields.priority) : 0
   if (!session.available) return
   const news = { jid: session.jid, session: session.session, priority: session.priority, first: !available }
-  try {
-    await owner.hooks.emit('session.available', news)
-  } catch (error) {
-    session.available = available // the table is away: tried again, it is as new as it was
+  return tell(owner, 'session.available', news, () => {
+    session.available = available // tried again, it is as new as it was
     session.priority = priority
-    throw error
-  }
+  })
 }
 
 /**

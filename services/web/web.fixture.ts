@@ -3,10 +3,12 @@ import http from 'node:http'
 import { memoryBus } from '#bus/memory.ts'
 import { manualClock } from '#core/clock.ts'
 import { loadConfig } from '#core/config.ts'
-import { memoryLog } from '#core/log.ts'
+import { directLog } from '#core/direct-log.ts'
+import { type Log, memoryLog } from '#core/log.ts'
 import { Metrics } from '#core/metrics.ts'
-import { soleOwnership } from '#core/ownership.ts'
+import { type RoleName, soleOwnership } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
+import { Readings } from '#core/readings.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { WebFacts } from './facts.ts'
 
@@ -17,19 +19,23 @@ export function testProcess(text?: string) {
   const env = { ROOKERY_HTTP_PORT: '0', ROOKERY_METRICS_PORT: '0' }
   const { config } = loadConfig(text === undefined ? { env } : { env, text })
   const log = memoryLog()
+  const table = memoryTable()
+  const clock = manualClock()
   const parts = {
     id: 'p1',
     bus: memoryBus({ onError: (error) => log.error('bus', { error }) }),
-    table: memoryTable(),
+    table,
     ownership: soleOwnership('p1'),
     config,
     moduleOptions: {},
     modules: [],
     journals: [],
+    openLog: (_role: RoleName, log: Log) => directLog(table, clock, log),
     server: { domains: config.domains, registration: config.registration, version: '1.2.3', moduleOptions: {} },
-    clock: manualClock(),
+    clock,
     log,
     metrics: new Metrics(),
+    readings: new Readings(),
   } satisfies Process
   return parts
 }

@@ -1,0 +1,87 @@
+// Sessions whose edge is dead: it will not say that they have ended, so their owner ends them himself.
+//
+// An edge is dead by its lease (core/membership.ts), like any process; one that has never been seen has UNSEEN_MS. A large edge's
+// sessions are ended a few at a time: contacts hear of it soon enough, and nobody waits meanwhile.
+import type { Timer } from './clock.ts'
+import type { Process } from './process.ts'
+import type { BoundSession } from './registry.ts'
+
+const UNSEEN_MS = 15_000
+/** How often is looked whether there are any, besides whenever somebody has died: what is late may have brought one back. */
+const LOOK_MS = 5_000
+const ENDED_AT_ONCE = 500
+const PAUSE_MS = 50
+
+export class DeadEdges {
+  readonly #process: Pick<Process, 'members' | 'clock' | 'ownership' | 'log'>
+  readonly #sessions: () => Iterable<BoundSession>
+  readonly #end: (session: BoundSession) => void
+  /** Edges that are not known of, and since when. */
+  readonly #unseen = new Map<string, number>()
+  readonly #ended = new WeakSet<BoundSession>()
+  #timer: Timer | undefined
+  #closed = false
+
+  /** @param end ends one as if its edge had said so */
+  constructor(
+    process: Pick<Process, 'members' | 'clock' | 'ownership' | 'log'>,
+    sessions: () => Iterable<BoundSession>,
+    end: (session: BoundSession) => void,
+  ) {
+    this.#process = process
+    this.#sessions = sessions
+    this.#end = end
+    if (process.members === undefined) return
+    process.members.onChange(() => this.#look())
+    this.#lookIn(LOOK_MS)
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#process.clock.clearTimeout(this.#timer)
+  }
+
+  #lookIn(ms: number): void {
+    this.#process.clock.clearTimeout(this.#timer)
+    this.#timer = this.#process.clock.setTimeout(() => this.#look(), ms)
+  }
+
+  #look(): void {
+    if (this.#closed) return
+    const dead = this.#process.ownership.sure() ? this.#dead() : []
+    for (const session of dead.slice(0, ENDED_AT_ONCE)) {
+      this.#ended.add(session)
+      this.#end(session)
+    }
+    this.#lookIn(dead.length > ENDED_AT_ONCE ? PAUSE_MS : LOOK_MS)
+  }
+
+  #dead(): BoundSession[] {
+    const verdicts = new Map<string, boolean>()
+    const dead: BoundSession[] = []
+    for (const session of this.#sessions()) {
+      const { edge } = session
+      let isDead = verdicts.get(edge)
+      if (isDead === undefined) {
+        isDead = this.#isDead(edge)
+        verdicts.set(edge, isDead)
+        if (isDead) this.#process.log.info('edge.sessions_ended', { edge })
+      }
+      if (isDead && !this.#ended.has(session)) dead.push(session)
+    }
+    for (const edge of this.#unseen.keys()) if (!verdicts.has(edge)) this.#unseen.delete(edge)
+    return dead
+  }
+
+  #isDead(edge: string): boolean {
+    const { members, clock } = this.#process
+    const liveness = members!.livenessOf(edge)
+    if (liveness !== 'unseen') {
+      this.#unseen.delete(edge)
+      return liveness === 'gone'
+    }
+    const sinceMs = this.#unseen.get(edge)
+    if (sinceMs === undefined) this.#unseen.set(edge, clock.monotonic())
+    return sinceMs !== undefined && clock.monotonic() - sinceMs >= UNSEEN_MS
+  }
+}

@@ -1,0 +1,118 @@
+import { describe, expect, test } from 'vitest'
+import mam from '#modules/mam.ts'
+import offline from '#modules/offline.ts'
+import { memoryTable } from '#table/memory.ts'
+import type { Table } from '#table/table.ts'
+import { harness, type TestServer } from '#test/harness.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
+import { attr, el, find, type Stanza, stanza } from '#xmpp/stanza.ts'
+import { ArchiveIds, archiveIdAt } from './archive-id.ts'
+import { manualClock } from './clock.ts'
+import { writeEnvelope } from './envelope.ts'
+import { journalKey } from './journal.ts'
+import { writeLaneHead } from './lane-frame.ts'
+import { RECALLED_MS, recall } from './recall.ts'
+import { Writer } from './wire.ts'
+
+const ROMEO = parseJid('romeo@example.org/x')
+const JULIET = parseJid('juliet@example.org')
+
+describe('recall', () => {
+  const clock = manualClock()
+  const ids = new ArchiveIds(clock, () => {})
+  const asked = (table: Table, cause: string) => recall(table, ['mam', 'offline'], 'juliet@b', cause, clock.now())
+
+  async function stored(table: Table, journal: string, version: string, id = ids.next()): Promise<string> {
+    await table.put({ pk: journalKey(journal, 'juliet@b'), sk: id, version, value: Buffer.from('entry') })
+    return id
+  }
+
+  test('finds the entry of a cause, in whichever journal it is, however its version is ordered', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    const archived = await stored(table, 'mam', 's1:7')
+    const kept = await stored(table, 'offline', '~00000001000000020003 s1:8')
+    await stored(table, 'mam', 's1:9')
+    expect([await asked(table, 's1:7'), await asked(table, 's1:8')]).toEqual([archived, kept])
+  })
+
+  test('is not deceived by a cause that ends like it, by other accounts, or by what is no archive id', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    await stored(table, 'mam', 'as1:7')
+    await stored(table, 'mam', 's1:70')
+    await stored(table, 'mam', 's1:7', '00mh')
+    await table.put({ pk: journalKey('mam', 'romeo@a'), sk: ids.next(), version: 's1:7', value: Buffer.from('') })
+    expect(await asked(table, 's1:7')).toBeUndefined()
+  })
+
+  test('looks no further back than what can still be sent again', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    await stored(table, 'mam', 's1:7', `${archiveIdAt(clock.now() - RECALLED_MS - 1)}0000-q7Zk3mXw9aE`)
+    expect(await asked(table, 's1:7')).toBeUndefined()
+    const last = await stored(table, 'mam', 's1:8', `${archiveIdAt(clock.now() - RECALLED_MS)}0000-q7Zk3mXw9aE`)
+    expect(await asked(table, 's1:8')).toBe(last)
+  })
+})
+
+describe('what comes again to an owner who did not have it the first time', () => {
+  let sources = 0
+
+  /** As the lane of a source that was told of another owner before: the first time here, and maybe not the first of all. */
+  async function send(server: TestServer, n: number, age: 0 | 1, message: Stanza): Promise<void> {
+    const { bus, id } = server.process
+    const out = new Writer()
+    writeLaneHead(out, `source${++sources}`, 0, 1)
+    out.u32(1)
+    out.u8(age)
+    const at = out.reserve32()
+    const origin = { edge: server.edge, session: 'session', n }
+    writeEnvelope(out, { kind: 'stanza', point: 'outbound', account: ROMEO.bare, origin, stanza: message })
+    out.patch32(at, out.length - at - 4)
+    bus.publish(`lane.router.${id}`, out.take())
+    await server.quiet()
+  }
+
+  const saying = (text: string) =>
+    stanza('message', ROMEO, { to: JULIET, type: 'chat', id: 'm' }, el('body', NS_CLIENT, {}, text))
+
+  async function entriesOf(server: TestServer, journal: string, account: string): Promise<string[]> {
+    const ids: string[] = []
+    for await (const { sk } of server.process.table.query(journalKey(journal, account), { to: '~' })) ids.push(sk)
+    return ids
+  }
+
+  test('is archived once on either side, and shown with the stanza-id it had', async () => {
+    await using server = await harness([mam])
+    await server.account(ROMEO.bare)
+    const juliet = await server.online('juliet@example.org/y')
+    await send(server, 7, 0, saying('hi'))
+    await send(server, 7, 1, saying('hi'))
+    for (const account of [ROMEO.bare, JULIET.bare]) expect(await entriesOf(server, 'mam', account)).toHaveLength(1)
+    const shown = juliet.received.filter(({ name }) => name === 'message')
+    const ids = shown.map((message) => attr(find(message, 'stanza-id', 'urn:xmpp:sid:0')!, 'id'))
+    expect(ids).toEqual([ids[0], ids[0]])
+    expect(await entriesOf(server, 'mam', JULIET.bare)).toEqual([ids[0]])
+  })
+
+  test('and was not stored the first time is stored now', async () => {
+    await using server = await harness([mam])
+    await server.account(ROMEO.bare)
+    const juliet = await server.online('juliet@example.org/y')
+    await send(server, 7, 0, saying('one'))
+    await send(server, 8, 1, saying('two'))
+    await send(server, 9, 0, saying('three'))
+    expect(await entriesOf(server, 'mam', JULIET.bare)).toHaveLength(3)
+    expect(juliet.bodies()).toEqual(['one', 'two', 'three'])
+  })
+
+  test('is kept once for who is offline', async () => {
+    await using server = await harness([offline])
+    for (const account of [ROMEO.bare, JULIET.bare]) await server.account(account)
+    await send(server, 7, 0, saying('hi'))
+    await send(server, 7, 1, saying('hi'))
+    await send(server, 8, 1, saying('ho'))
+    expect(await entriesOf(server, 'offline', JULIET.bare)).toHaveLength(2)
+    const juliet = await server.online('juliet@example.org/y')
+    expect(juliet.bodies()).toEqual(['hi', 'ho'])
+  })
+})

@@ -1,0 +1,140 @@
+// Partitions that come to a role of this process, and go: what the owner of their accounts must do (core/cluster-ownership.ts).
+//
+//   take      what ran for them in an earlier time is over ──▶ archive ids go on behind all that were given ──▶ the edges tell
+//             who is connected and what was shown (core/resync.ts) ──▶ ready. Hard state is read when it is asked for.
+//   release   what was handed on is handled ──▶ accounts settle ──▶ rows are in the table ──▶ edges have what they were sent
+//             ──▶ all that is known of the accounts is forgotten
+//   fenced    forgotten at once: what is staged dies, what waits is dropped, nothing is acked or sent
+import type { Timer } from './clock.ts'
+import { accountsOf, type OfAccounts } from './held.ts'
+import type { Inbox } from './inbox.ts'
+import type { LaneReceiver } from './lane-receiver.ts'
+import type { Owner } from './owner.ts'
+import type { RoleOwning } from './process.ts'
+import { Resync } from './resync.ts'
+import type { ToldSession } from './resync-frame.ts'
+
+declare module './hooks.ts' {
+  interface Events {
+    /** These accounts have another owner in this role from now on: whatever is kept of them in memory may be old. */
+    'accounts.released': { readonly gone: OfAccounts }
+  }
+}
+
+/** How long a release waits for what was handed on to owners elsewhere: one of those may wait for us. */
+const HANDED_MS_MAX = 2_000
+const LOOK_MS = 25
+/** How long accounts that come wait for what ran before they went: each read and each call has an end before that. */
+const STRAGGLERS_MS_MAX = 15_000
+
+const EVERYBODY: OfAccounts = () => true
+
+export class TakeOver implements RoleOwning {
+  readonly #owner: Owner
+  readonly #inbox: Inbox
+  readonly #lanes: LaneReceiver
+  readonly #resync: Resync
+  /** Counts fences. */
+  #life = 0
+
+  constructor(owner: Owner, inbox: Inbox, lanes: LaneReceiver) {
+    this.#owner = owner
+    this.#inbox = inbox
+    this.#lanes = lanes
+    this.#resync = new Resync(owner.process, owner.role, {
+      onLate: (sessions) => this.#adopt(sessions),
+      onSeen: (edge, seen) => owner.part.seen?.(edge, seen),
+    })
+  }
+
+  async take(partitions: readonly number[]): Promise<void> {
+    const { held, part } = this.#owner
+    const life = this.#life
+    await this.#stragglersOver()
+    await this.#owner.goOn()
+    if (life !== this.#life) return
+    this.#forget(accountsOf(partitions)) // what was read of them while they were another's
+    held.add(partitions, this.#owner.process.clock.monotonic())
+    const told = await this.#resync.ask(partitions)
+    if (life !== this.#life) return
+    this.#adopt(told)
+    part.taken?.()
+  }
+
+  async release(partitions: readonly number[]): Promise<void> {
+    const { held, mailboxes, commit, multicast, part } = this.#owner
+    const life = this.#life
+    const gone = accountsOf(partitions)
+    await part.releasing?.(gone)
+    await this.#handled(partitions)
+    do {
+      await this.#inbox.settled()
+      await mailboxes.settledOf(gone)
+      await commit.drained() // what it releases may give accounts something to do again
+    } while (mailboxes.anyOf(gone))
+    await multicast.settled()
+    if (life !== this.#life) return
+    held.remove(partitions)
+    this.#forget(gone)
+  }
+
+  fenced(): void {
+    const { held, mailboxes, commit, lanes, multicast, archiveIds } = this.#owner
+    this.#life++
+    held.clear()
+    this.#resync.drop()
+    this.#inbox.drop()
+    mailboxes.drop(EVERYBODY)
+    commit.drop()
+    archiveIds.forget()
+    lanes.drop()
+    multicast.drop()
+    this.#forget(EVERYBODY)
+  }
+
+  close(): void {
+    this.#resync.close()
+  }
+
+  /** A session has ended that is not known here. */
+  noteEnded(session: string): void {
+    this.#resync.noteEnded(session)
+  }
+
+  #adopt(told: readonly ToldSession[]): void {
+    const { held, part } = this.#owner
+    const ours = told.filter(({ session, jid }) => held.has(jid.bare) && !this.#resync.isEnded(session))
+    // In the order in which they were bound, as far as clocks agree: of two of one resource the later one stands.
+    part.adopt?.(ours.sort((a, b) => a.about.sinceMs - b.about.sinceMs))
+  }
+
+  #forget(gone: OfAccounts): void {
+    const { accounts, shared, hooks, part } = this.#owner
+    part.forget?.(gone)
+    accounts.release(gone)
+    shared.release(gone)
+    void hooks.emit('accounts.released', { gone })
+  }
+
+  async #stragglersOver(): Promise<void> {
+    const { mailboxes, process, log } = this.#owner
+    const late = this.#in(STRAGGLERS_MS_MAX)
+    const isLate = await Promise.race([mailboxes.stragglersOver(), late.over])
+    process.clock.clearTimeout(late.timer)
+    if (isLate === true) log.error('tasks.not_over', { afterMs: STRAGGLERS_MS_MAX })
+  }
+
+  async #handled(partitions: readonly number[]): Promise<void> {
+    const { clock } = this.#owner.process
+    const untilMs = clock.monotonic() + HANDED_MS_MAX
+    while (this.#lanes.isBusy(partitions) && clock.monotonic() < untilMs) await this.#in(LOOK_MS).over
+  }
+
+  #in(ms: number): { readonly timer: Timer; readonly over: Promise<true> } {
+    let timer: Timer = {}
+    const over = new Promise<true>((resolve) => {
+      timer = this.#owner.process.clock.setTimeout(() => resolve(true), ms)
+    })
+    return { timer, over }
+  }
+}

@@ -1,0 +1,127 @@
+// An edge and its owners, when one of them has lost something.
+//
+// An owner who is new is told what he must know of the sessions here (core/resync.ts): the edge holds the sockets. It does so
+// when it goes by the ownership row that the owner goes by. From then on what is unacked is on its way to the new owner and
+// nobody else: so what is told is what was handled, and the rest comes behind it.
+//
+// Where deliveries of an owner are lost, the edge asks for what they may have said: presence anew, and whether the router still
+// knows its sessions. Messages are in the archive. An edge that was taken for dead ends its sessions: their owners have.
+import type { Subscription } from '#bus/bus.ts'
+import type { Fields } from '#core/envelope.ts'
+import { FRAME_BYTES } from '#core/lane-frame.ts'
+import type { Sender } from '#core/multicast-receiver.ts'
+import { partitionOf } from '#core/ownership.ts'
+import type { Process } from '#core/process.ts'
+import { beginPart, endPart, type ResyncRequest, readResyncRequest, writeSession } from '#core/resync-frame.ts'
+import { Writer } from '#core/wire.ts'
+import { StreamError } from '#xmpp/error.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import type { Edge } from './main.ts'
+import type { EdgeSession } from './session.ts'
+
+/** How often is looked whether the row is known, and for how long: then the owner asks again, or has lost them, too. */
+const LOOK_MS = 25
+const LOOKS_MAX = 40
+const NOTHING = new Uint8Array(0)
+
+export function answerResyncs(process: Process, edge: Edge): Subscription {
+  const { id, bus, ownership, clock, log } = process
+  return bus.subscribe(`resync.${id}`, (body, reply) => {
+    try {
+      const request = readResyncRequest(body)
+      reply(NOTHING) // somebody is here
+      answer(request, LOOKS_MAX)
+    } catch (error) {
+      log.error('resync.refused', { error })
+    }
+  })
+
+  function answer(request: ResyncRequest, looks: number): void {
+    if (ownership.epoch(request.role) >= request.epoch) return tell(request)
+    if (looks === 0) return
+    ownership.look?.()
+    clock.setTimeout(() => answer(request, looks - 1), LOOK_MS)
+  }
+
+  function tell({ role, owner, id, partitions }: ResyncRequest): void {
+    const subject = `resynced.${role}.${owner}`
+    const wanted = new Set(partitions)
+    const out = new Writer()
+    let part = 0
+    let flagsAt = beginPart(out, edge.id, id, part)
+    for (const session of sessionsOf(edge)) {
+      if (!wanted.has(partitionOf(session.jid.bare))) continue
+      const told = session.told(role)
+      if (told === undefined) continue
+      if (out.length > FRAME_BYTES) {
+        bus.publish(subject, endPart(out, flagsAt, {}))
+        flagsAt = beginPart(out, edge.id, id, ++part)
+      }
+      writeSession(out, told)
+    }
+    if (role === 'router') return bus.publish(subject, endPart(out, flagsAt, { last: true }))
+    bus.publish(subject, endPart(out, flagsAt, {}))
+    flagsAt = beginPart(out, edge.id, id, ++part)
+    for (const full of seenOf(edge, wanted)) {
+      if (out.length > FRAME_BYTES) {
+        bus.publish(subject, endPart(out, flagsAt, { seen: true }))
+        flagsAt = beginPart(out, edge.id, id, ++part)
+      }
+      out.text(full)
+    }
+    bus.publish(subject, endPart(out, flagsAt, { seen: true, last: true }))
+  }
+}
+
+/** In the order in which they were bound, each once. */
+function sessionsOf({ sessions, parting }: Edge): Iterable<EdgeSession> {
+  return new Set([...parting, ...sessions.values()])
+}
+
+/** Of accounts of ours in these partitions, each once. */
+function seenOf({ sessions, domainOf }: Edge, wanted: ReadonlySet<number>): Set<string> {
+  const seen = new Set<string>()
+  for (const session of sessions.values()) {
+    for (const full of session.seen) {
+      const bare = full.slice(0, full.indexOf('/'))
+      if (wanted.has(partitionOf(bare)) && domainOf(bare.slice(bare.indexOf('@') + 1)) !== undefined) seen.add(full)
+    }
+  }
+  return seen
+}
+
+/** An owner has found that these are gone, though nobody has seen them go. */
+export function loseAll({ sessions }: Edge, { jids }: Fields): void {
+  const gone = String(jids).split('\n').map(parseJid)
+  for (const session of sessions.values()) session.lose(gone)
+}
+
+/** Sessions seen to in one turn. */
+const PER_TURN = 500
+
+/** Deliveries of this owner are lost. */
+export async function refreshSessions(edge: Edge, { ownership }: Process, { role, process }: Sender): Promise<void> {
+  let count = 0
+  for (const session of [...edge.sessions.values()]) {
+    const { bare } = session.jid
+    const fields = { session: session.id, edge: edge.id }
+    if (!session.ended && ownership.ownerOf(role, bare) === process && session.isKnownTo(role))
+      edge.lanes.send(role, bare, { kind: 'signal', account: bare, name: 'session.refresh', fields })
+    if (++count % PER_TURN === 0) await turn()
+  }
+}
+
+/** This process was taken for dead, and its sessions have been ended by their owners. */
+export async function endSessions(edge: Edge): Promise<void> {
+  let count = 0
+  const known = [...edge.sessions.values()]
+  for (const stream of [...edge.streams]) {
+    if (stream.state === 'bound') stream.fail(new StreamError('system-shutdown', 'this server was out of reach for too long'))
+    if (++count % PER_TURN === 0) await turn()
+  }
+  for (const session of known) session.end()
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
