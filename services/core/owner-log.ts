@@ -32,7 +32,7 @@ import type { RoleName } from './ownership.ts'
 import { Backoff, latestOf, tryAll, writeOut } from './write-out.ts'
 
 /** How long an item stays: for so long a dead owner's log can be recovered. */
-export const LOG_KEPT_S = 86_400
+export const LOG_KEPT_S = 7 * 86_400
 /** How often it is asked again whether the owner is sure of itself. */
 const SURE_POLL_MS = 100
 /** Rows that are applied together: full batches, and not too long to wait for. */
