@@ -126,7 +126,12 @@ describe('an account that is deleted', () => {
   test('and made anew: what is late of the one before does not overwrite it, what is written now does', async () => {
     const { world, owner, store } = setUp()
     const accounts = new Accounts(owner.table, store, world.clock, 4_096)
-    const create = () => done(world, accounts.create(ROMEO, 'a secret'))
+    const create = async (): Promise<void> => {
+      let ended = false
+      const creating = accounts.create(ROMEO, 'a secret').finally(() => (ended = true))
+      while (!ended) if (!(await world.step())) await new Promise((resolve) => setTimeout(resolve, 1)) // a thread hashes
+      await creating
+    }
     const rowNow = () => world.inner.get({ pk: PK, sk: ACCOUNT_RECORD })
     await create()
     await done(world, accounts.disable(ROMEO, 'first'))
