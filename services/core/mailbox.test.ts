@@ -171,3 +171,69 @@ describe('what waits is bounded', () => {
     expect(ran).toBe(true)
   })
 })
+
+describe('accounts that have another owner', () => {
+  const romeos = (account: string) => account.startsWith('romeo')
+
+  test('are waited for: those that wait for something now, and no others', async () => {
+    const { mailboxes, clock } = setUp()
+    const [romeo, juliet] = [gate(), gate()]
+    let isSettled = false
+    await mailboxes.settledOf(romeos)
+    mailboxes.run('romeo@a', romeo.task)
+    mailboxes.run('juliet@a', juliet.task)
+    void mailboxes.settledOf(romeos).then(() => {
+      isSettled = true
+    })
+    expect([mailboxes.anyOf(romeos), mailboxes.anyOf(() => false)]).toEqual([true, false])
+    await clock.settle(100)
+    expect(isSettled).toBe(false)
+    romeo.open()
+    await clock.settle()
+    expect([isSettled, mailboxes.anyOf(romeos), mailboxes.busy]).toEqual([true, false, 1])
+  })
+
+  test('are dropped with all that waits for them; what runs is not tried again, and one can wait for its end', async () => {
+    const { mailboxes, clock, log } = setUp()
+    const ran: string[] = []
+    let fail = (_error: Error): void => {}
+    mailboxes.run('romeo@a', () => {
+      ran.push('first')
+      return new Promise((_resolve, reject) => {
+        fail = reject
+      })
+    })
+    mailboxes.run('romeo@a', () => void ran.push('second'), ACCOUNT_WAITING_BYTES_MAX)
+    const juliet = gate()
+    mailboxes.run('juliet@a', juliet.task)
+    mailboxes.run('juliet@a', () => void ran.push('hers'))
+    mailboxes.drop(romeos)
+    expect([mailboxes.busy, mailboxes.idle('romeo@a'), mailboxes.hasRoom('romeo@a', 0)]).toEqual([1, true, true])
+    let isOver = false
+    void mailboxes.stragglersOver().then(() => {
+      isOver = true
+    })
+    await clock.settle(100)
+    expect(isOver).toBe(false)
+    fail(new TableUnavailable('away'))
+    await clock.settle(10_000)
+    juliet.open()
+    await clock.settle()
+    expect([isOver, ran, log.lines.map(({ event }) => event)]).toEqual([true, ['first', 'hers'], []])
+    await mailboxes.stragglersOver()
+  })
+
+  test('that are dropped while they wait to be tried again are not', async () => {
+    const { mailboxes, clock } = setUp()
+    let tries = 0
+    mailboxes.run('romeo@a', async () => {
+      tries++
+      throw new TableUnavailable('away')
+    })
+    await clock.settle()
+    mailboxes.drop(romeos)
+    await clock.settle(10_000)
+    await mailboxes.stragglersOver()
+    expect(tries).toBe(1)
+  })
+})

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { READINGS_MAX, Readings, Unread } from './readings.ts'
+import { manualClock } from './clock.ts'
+import { QUIET_MS, READINGS_MAX, Readings, Unread } from './readings.ts'
 
 const ROWS = new Map([['account', new Unread(Buffer.from('{"n":1}'))]])
 
@@ -33,4 +34,48 @@ describe('a reading', () => {
     expect(readings.take('a0@example.org')).toBeUndefined()
     expect(readings.take('a1@example.org')).toBe(ROWS)
   })
+})
+
+describe('what another process has read', () => {
+  const ROMEO = 'romeo@example.org'
+  const offered = (before: (readings: Readings, pass: (ms: number) => void) => void): unknown => {
+    const clock = manualClock()
+    const readings = new Readings(clock)
+    before(readings, (ms) => clock.advance(ms))
+    readings.offer(ROMEO, { account: '{"n":2}' })
+    return readings.take(ROMEO)?.get('account')?.read()
+  }
+
+  test('is there to be taken', () => {
+    expect(offered(() => {})).toEqual({ n: 2 })
+    expect(offered((readings) => readings.drop('juliet@example.org'))).toEqual({ n: 2 })
+  })
+
+  test('is not, where something was written here since it may have been read', () => {
+    for (const ms of [0, QUIET_MS - 1]) {
+      for (const ahead of [0, QUIET_MS / 2, QUIET_MS - 1]) {
+        const told = offered((readings, pass) => {
+          pass(ahead)
+          readings.drop(ROMEO)
+          pass(ms)
+        })
+        expect(told).toBeUndefined()
+      }
+    }
+  })
+
+  test('is again, when that was long ago', () => {
+    const told = offered((readings, pass) => {
+      readings.drop(ROMEO)
+      pass(2 * QUIET_MS)
+    })
+    expect(told).toEqual({ n: 2 })
+  })
+})
+
+test('all of some accounts are dropped, and nobody else’s', () => {
+  const readings = new Readings()
+  for (const account of ['romeo@a', 'juliet@a']) readings.begin(account).rows = ROWS
+  readings.dropAll((account) => account === 'romeo@a')
+  expect([readings.take('romeo@a'), readings.take('juliet@a')]).toEqual([undefined, ROWS])
 })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { memoryTable } from '#table/memory.ts'
-import type { Table } from '#table/table.ts'
+import { type Table, TableUnavailable } from '#table/table.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
@@ -476,5 +476,46 @@ describe('two roles of a process', () => {
     await numberIn(router).update(ROMEO, () => 1)
     await commit.settled()
     expect(await told(presence)).toBe(0)
+  })
+})
+
+describe('accounts that have another owner', () => {
+  const others = (account: string) => account !== ROMEO.bare
+
+  test('are not known any more, and are read anew when they are asked for', async () => {
+    const { store, table, queries } = await setUp()
+    const colours = store.record<string>('colours', '')
+    store.seal(ROMEO.bare)
+    await colours.read(ROMEO, (value) => value)
+    store.release(others)
+    expect([colours.peek(ROMEO), store.isSealed(ROMEO.bare)]).toEqual(['', true])
+    store.release(() => true)
+    expect([colours.peek(ROMEO), store.isSealed(ROMEO.bare)]).toEqual([undefined, false])
+    await table.put({ pk: `a#${ROMEO.bare}`, sk: 'colours', version: 'x', value: Buffer.from('"red"') })
+    expect(await colours.read(ROMEO, (value) => value)).toBe('red')
+    expect(queries).toHaveLength(2)
+  })
+
+  test('whoever waits for a read of one is told TableUnavailable: what he would do is somebody else’s to do', async () => {
+    const { store } = await setUp()
+    const colours = store.record<string>('colours', '')
+    const changing = colours.update(ROMEO, () => 'red') as Promise<unknown>
+    store.release(() => true)
+    await expect(changing).rejects.toBeInstanceOf(TableUnavailable)
+    expect(await colours.read(ROMEO, (value) => value)).toBe('')
+  })
+
+  test('are read, and neither kept nor written, where they are not ours', async () => {
+    const { table, queries } = await setUp()
+    const held = { has: (account: string) => others(account) }
+    const commit = new Commit(directLog(table, manualClock(), silentLog), silentLog, held.has)
+    const store = new Store(table, commit, ['offline'], undefined, undefined, held)
+    const colours = store.record<string>('colours', '')
+    for (let n = 0; n < 2; n++) expect(await colours.read(ROMEO, (value) => value)).toBe('')
+    expect(queries).toHaveLength(2)
+    await expect(colours.update(ROMEO, () => 'red')).rejects.toBeInstanceOf(TableUnavailable)
+    expect(() => store.journal('offline').append(ROMEO, 'id', Buffer.from('x'))).toThrow(TableUnavailable)
+    await expect(store.journal('offline').get(ROMEO, 'id')).rejects.toBeInstanceOf(TableUnavailable)
+    expect(commit.busy).toBe(false)
   })
 })

@@ -267,6 +267,21 @@ describe('presence, two of each role', () => {
     await cluster.until(() => nurse.sees(romeo.jid) === 'unavailable', 'it is taken back')
   })
 
+  test('what was lost on its way to an edge is shown anew, and a session that has ended unheard ends', async () => {
+    const { cluster, edge1, edge2, router2, romeo, juliet, newcomer } = await friends()
+    const nurse = await newcomer(edge2, router2, 'nurse')
+    cluster.loses = (subject) => subject === `edge.${edge2.id}`
+    romeo.send('<presence><show>away</show></presence>')
+    const other = ClusterClient.connect(cluster, edge1, nurse.jid) // the close of the one before is lost
+    await cluster.pass(8_000)
+    await other
+    expect(juliet.connection.written).not.toContain('<show>away</show>')
+    cluster.loses = () => false
+    await cluster.until(() => juliet.connection.written.includes('<show>away</show>'), 'it is shown anew')
+    await cluster.until(() => nurse.connection.ended, 'the session that was replaced ends')
+    expect(nurse.connection.written).toMatch(/<(?:conflict|reset) /)
+  })
+
   test('of an edge that is killed, contacts see its clients go within 12 s, and the router knows them no more', async () => {
     const { cluster, edge1, edge2, asker, romeo, juliet } = await friends()
     edge1.kill()

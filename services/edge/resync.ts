@@ -82,7 +82,7 @@ function sessionsOf({ sessions, parting }: Edge): Iterable<EdgeSession> {
 function seenOf({ sessions, domainOf }: Edge, wanted: ReadonlySet<number>): Set<string> {
   const seen = new Set<string>()
   for (const session of sessions.values()) {
-    for (const full of session.seen) {
+    for (const full of session.showing.seen) {
       const bare = full.slice(0, full.indexOf('/'))
       if (wanted.has(partitionOf(bare)) && domainOf(bare.slice(bare.indexOf('@') + 1)) !== undefined) seen.add(full)
     }
@@ -92,7 +92,11 @@ function seenOf({ sessions, domainOf }: Edge, wanted: ReadonlySet<number>): Set<
 
 /** An owner has found that these are gone, though nobody has seen them go. */
 export function loseAll({ sessions }: Edge, { jids }: Fields): void {
-  const gone = String(jids).split('\n').map(parseJid)
+  const gone = new Map(
+    String(jids)
+      .split('\n')
+      .map((full) => [full, parseJid(full)]),
+  )
   for (const session of sessions.values()) session.lose(gone)
 }
 

@@ -52,7 +52,7 @@ export class EdgeSession implements Speaker, Timed {
   /** What a new owner is told of it. */
   readonly #sinceMs: number
   #about: ConnectionFacts
-  readonly #showing = new Showing()
+  readonly showing = new Showing()
 
   constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
     this.id = id
@@ -77,24 +77,21 @@ export class EdgeSession implements Speaker, Timed {
   /** For an owner who is new (edge/resync.ts); undefined where it is nothing to him. */
   told(role: RoleName): ToldSession | undefined {
     if (!this.isKnownTo(role)) return undefined
-    const { broadcast: presence, directed } = this.#showing
+    const { broadcast: presence, directed } = this.showing
     const about = { ...this.#about, sinceMs: this.#sinceMs, detached: this.#stream === undefined }
     return { session: this.id, edge: this.#edge.id, jid: this.jid, about, flags: this.flags, directed, presence }
   }
 
   shown(presence: Stanza): void {
-    this.#showing.note(presence)
-  }
-
-  /** Full JIDs that its client has been shown as available. */
-  get seen(): Iterable<string> {
-    return this.#showing.seen
+    this.showing.note(presence)
   }
 
   /** These are gone, and nobody was there to say so. */
-  lose(gone: readonly Jid[]): void {
-    for (const from of gone)
-      if (this.#showing.sees(from.full)) this.deliver(stanza('presence', from, { type: 'unavailable' }), 'bare')
+  lose(gone: ReadonlyMap<string, Jid>): void {
+    for (const full of this.showing.seen) {
+      const from = gone.get(full)
+      if (from !== undefined) this.deliver(stanza('presence', from, { type: 'unavailable' }), 'bare')
+    }
   }
 
   /** What modules have set on it (core/module.ts, Session.set). */
@@ -172,7 +169,7 @@ export class EdgeSession implements Speaker, Timed {
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
-    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.#showing.see(stanza)
+    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(stanza)
     if (this.#sm === undefined) return this.#write(stanza, to)
     const kept = new Kept(stanza, to, this.#edge.clock.now())
     if (!this.#keep(kept)) this.giveBack(kept)
@@ -180,7 +177,7 @@ export class EdgeSession implements Speaker, Timed {
 
   /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
   keep(kept: Kept): boolean {
-    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.#showing.see(kept.stanza)
+    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(kept.stanza)
     return this.#keep(kept)
   }
 

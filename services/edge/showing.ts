@@ -63,10 +63,6 @@ export class Showing {
   get seen(): Iterable<string> {
     return this.#seen ?? NONE
   }
-
-  sees(full: string): boolean {
-    return this.#seen?.has(full) ?? false
-  }
 }
 
 const NONE: readonly string[] = []

@@ -402,7 +402,7 @@ export class Presences {
 
 const NOTHING = (): void => {}
 /** Full JIDs in one order to an edge; one has at most 3 KiB. */
-const GONE_AT_ONCE = 200
+const GONE_AT_ONCE = 300
 
 /** Whom a change of the audience may concern: the addresses named, and of a domain the contacts there. */
 function concerned(changed: readonly Jid[], items: ReadonlyMap<string, RosterItem>): Iterable<Jid> {

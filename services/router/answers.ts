@@ -6,7 +6,6 @@ import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
-import { passOn } from '#core/pass-on.ts'
 import type { Registry } from '#core/registry.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -82,7 +81,6 @@ export function answersOf(owner: Owner, sessions: Registry, removals: Removals):
         return accounts.row(jid, (row) => {
           demandUnchanged(row, request.generation)
           const bound = bindSession(owner, sessions, jid, request)
-          passOn(owner, account)
           return bound instanceof Promise ? bound.then(({ full }) => full) : bound.full
         }) as MaybePromise<string>
       }),

@@ -2,6 +2,7 @@
 import type { Fields } from '#core/envelope.ts'
 import type { Events } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
+import { passOn } from '#core/pass-on.ts'
 import { knownPriority } from '#core/priority.ts'
 import { type AboutSession, BoundSession, type ConnectionFacts, type Registry } from '#core/registry.ts'
 import type { ToldSession } from '#core/resync-frame.ts'
@@ -53,6 +54,7 @@ function add(owner: Owner, sessions: Registry, jid: Jid, request: BindRequest): 
   const session = new BoundSession(request.session, request.edge, jid, owner.multicast)
   session.about = { ...request.about, sinceMs: owner.process.clock.now(), detached: false }
   sessions.add(session)
+  passOn(owner, jid.bare)
   // Where the table is away the client is refused, and its edge will never close it.
   const told = tell(owner, 'session.bound', { jid, session: request.session }, () => sessions.remove(session))
   return told === undefined ? jid : told.then(() => jid)
