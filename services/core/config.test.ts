@@ -35,7 +35,7 @@ describe('with a file', () => {
       c2s: { port: 5222, tlsPort: 5223, requireTls: true, allowPlainOnLoopback: false, proxyProtocol: false },
       websocket: { port: 5290, path: '/xmpp-websocket', tls: false },
       http: { port: 5280 },
-      metrics: { port: 9090 },
+      metrics: { port: 9090, listen: ['127.0.0.1'] },
       trustedProxies: [],
       registration: 'closed',
       bus: { driver: 'memory' },
@@ -67,7 +67,7 @@ modules: { mam: { pageMax: 250, enabled: false } }
 log: { level: debug, pretty: true }
 `)
     expect(config.domains).toEqual(['example.org', 'example.net'])
-    expect(config.listen).toEqual(['::'])
+    expect([config.listen, config.metrics.listen]).toEqual([['::'], ['::']])
     expect(config.tls).toEqual({ cert: [], key: [] })
     expect([config.c2s.port, config.c2s.tlsPort, config.websocket.port, config.http.port]).toEqual([15222, 'off', 'off', 0])
     expect(config.trustedProxies).toEqual(['10.0.0.0/8', 'fd00::/8', '192.0.2.1'])

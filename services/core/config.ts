@@ -78,12 +78,22 @@ export function loadConfig({ file, text, env = process.env, moduleOptions = {} }
 
   if (checked.success && faults.length === 0 && unknown.length === 0)
     return {
-      config: { ...(checked.data as Config), listen: withoutOverlap(checked.data.listen) },
+      config: withAddresses(checked.data as Config),
       source: laptop ? 'laptop' : written ? 'file' : 'environment',
       file,
     }
   const lines = faults.map((fault) => placeOf(fault.path, variables, written) + fault.text)
   throw new ConfigError(written?.name ?? 'the environment', [...lines, ...unknown])
+}
+
+function withAddresses(config: Config): Config {
+  const listen = withoutOverlap(config.listen)
+  const { metrics } = config
+  return {
+    ...config,
+    listen,
+    metrics: { ...metrics, listen: metrics.listen.length === 0 ? listen : withoutOverlap(metrics.listen) },
+  }
 }
 
 /** `::` takes every address of IPv4 as well: what stands beside it would be a port taken by ourselves. */

@@ -25,6 +25,14 @@ import { SCRAM_HASHES } from './scram-keys.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 
+const ADDRESS = {
+  right: 'an IP address, such as 127.0.0.1 or ::',
+  entry: (address: string) => {
+    if (isIP(address) === 0) throw new Error('names are not looked up')
+    return address
+  },
+}
+
 const LIMITS = {
   stanzaBytes: whole(
     256 * KIB,
@@ -153,11 +161,7 @@ const SHAPE = {
     {
       min: 1,
       max: 100,
-      right: 'an IP address, such as 127.0.0.1 or ::',
-      entry: (address) => {
-        if (isIP(address) === 0) throw new Error('names are not looked up')
-        return address
-      },
+      ...ADDRESS,
     },
   ),
   data: text('./data', 'The folder of what this process keeps: the embedded table, certificates, uploads.', {
@@ -202,6 +206,7 @@ const SHAPE = {
   }),
   metrics: section('Metrics and health', {
     port: port(9090, 'Where `/metrics` and the health checks are; keep it from the public.'),
+    listen: list([], 'The addresses of this port; none: those of `listen` above.', { max: 100, ...ADDRESS }),
   }),
   trustedProxies: list(
     [],

@@ -54,6 +54,13 @@ describe('/ready', () => {
   })
 })
 
+test('is opened on metrics.listen alone where that is given', async () => {
+  const process = testProcess("listen: '127.0.0.1'\nmetrics: { port: 0, listen: '127.0.0.2' }")
+  const role = await startHealth(process, new Health([]))
+  running.push(role)
+  expect(role.listeners.map(({ host }) => host)).toEqual(['127.0.0.2'])
+})
+
 describe('/live and /metrics', () => {
   test('/live is 200 also while nothing is ready', async () => {
     const { port } = await start(['edge'])

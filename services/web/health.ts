@@ -34,7 +34,7 @@ export async function startHealth(process: Process, health: Health): Promise<Run
   const status = process.bus.status((state) => (state === 'up' ? health.up('bus') : health.down('bus', state)))
   health.probe('table', process.clock, () => process.table.get(PROBED))
 
-  const { listen, metrics } = process.config
+  const { port, listen } = process.config.metrics
   const servers: http.Server[] = []
   const listeners: RunningHealth['listeners'][number][] = []
   const close = async () => {
@@ -50,11 +50,11 @@ export async function startHealth(process: Process, health: Health): Promise<Run
     )
   }
   try {
-    for (const host of metrics.port === 'off' ? [] : listen) {
+    for (const host of port === 'off' ? [] : listen) {
       const server = http.createServer(LIMITS, (request, response) => void answer(process, health, request, response))
       server.maxConnections = CONNECTIONS_MAX
       servers.push(server)
-      listeners.push({ name: 'metrics', host, port: await open(server, host, metrics.port as number) })
+      listeners.push({ name: 'metrics', host, port: await open(server, host, port) })
     }
   } catch (error) {
     await close()
