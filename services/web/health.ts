@@ -54,7 +54,7 @@ export async function startHealth(process: Process, health: Health): Promise<Run
       const server = http.createServer(LIMITS, (request, response) => void answer(process, health, request, response))
       server.maxConnections = CONNECTIONS_MAX
       servers.push(server)
-      listeners.push({ name: 'metrics', host, port: await open(server, host, port) })
+      listeners.push({ name: 'metrics', host, port: await open(server, host, port as number) })
     }
   } catch (error) {
     await close()
