@@ -3,31 +3,21 @@
 // Router and presence run as they do anywhere, on the in-process bus and an in-memory table; the harness stands in for
 // the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, and hands on
 // what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
-
-import type { Bus } from '#bus/bus.ts'
-import { memoryBus } from '#bus/memory.ts'
+// In the project `cluster` the same tests run on several processes (harness-process.ts), their sessions on two edges by turns.
+import type { Subscription } from '#bus/bus.ts'
 import { type Caller, openCaller } from '#core/call.ts'
-import { type Clock, systemClock } from '#core/clock.ts'
-import { loadConfig } from '#core/config.ts'
-import { directLog } from '#core/direct-log.ts'
 import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin } from '#core/envelope.ts'
-import { serverFacts } from '#core/hosts.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
-import { type MemoryLog, memoryLog } from '#core/log.ts'
-import { Metrics } from '#core/metrics.ts'
+import type { MemoryLog } from '#core/log.ts'
 import type { AnyModule } from '#core/module.ts'
 import { receiveMulticast } from '#core/multicast-receiver.ts'
-import { checkOptions } from '#core/options.ts'
-import { type RoleName, soleOwnership } from '#core/ownership.ts'
-import type { Process } from '#core/process.ts'
-import { Readings } from '#core/readings.ts'
-import { presenceModules, startPresence } from '#presence/main.ts'
-import { startRouter } from '#router/main.ts'
+import type { Ownership, RoleName } from '#core/ownership.ts'
+import { presenceModules } from '#presence/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'
 import type { ErrorType, StanzaCondition } from '#xmpp/error.ts'
-import { lowercaseId, randomId } from '#xmpp/id.ts'
+import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'
 import {
@@ -41,17 +31,9 @@ import {
   stanza,
   textOf,
 } from '#xmpp/stanza.ts'
+import { type Backstage, type HarnessOptions, type HarnessProcess, openBackstage } from './harness-process.ts'
 
-export interface HarnessOptions {
-  /** As in the configuration file, over its defaults; the domain is example.org. */
-  readonly config?: Readonly<Record<string, unknown>>
-  /** The options of modules, by the module's name. */
-  readonly modules?: Readonly<Record<string, Readonly<Record<string, unknown>>>>
-  /** By default the clock of the machine. */
-  readonly clock?: Clock
-  /** One that is handed in outlives the server: start another one on it, and it is the same server after a restart. */
-  readonly table?: Table
-}
+export type { HarnessOptions } from './harness-process.ts'
 
 /** What an iq was answered with: its payload, nothing, or an error. */
 export type Answer = Element | Refusal | undefined
@@ -72,83 +54,64 @@ const QUIET_TURNS = 4
 export async function harness(modules: readonly AnyModule[], options: HarnessOptions = {}): Promise<TestServer> {
   const names = new Set(modules.map(({ name }) => name))
   const all = [...presenceModules.filter(({ name }) => !names.has(name)), ...modules] as AnyModule[]
-  const process = makeProcess(all, options)
-  const roles = [await startPresence(process), await startRouter(process)]
-  return new TestServer(process, async () => {
-    for (const role of roles.reverse()) await role.stop()
-    await process.bus.drain()
-  })
+  return new TestServer(await openBackstage(all, options))
 }
 
-function makeProcess(modules: readonly AnyModule[], options: HarnessOptions): HarnessProcess {
-  const given = { domains: ['example.org'], scram: { iterations: 4096 }, ...options.config }
-  const specs = Object.fromEntries(modules.map(({ name, options = {} }) => [name, options]))
-  const { config } = loadConfig({ text: JSON.stringify(given), env: {}, moduleOptions: specs })
-  const moduleOptions: Record<string, Record<string, unknown>> = {}
-  for (const { name, options: specs = {} } of modules) {
-    const checked = checkOptions(name, specs as never, options.modules?.[name])
-    if (checked.faults.length > 0) throw new Error(checked.faults.join('\n'))
-    moduleOptions[name] = checked.options as Record<string, unknown>
-  }
-  const clock = options.clock ?? systemClock
-  const log = memoryLog()
-  const activity = new Activity()
-  const id = lowercaseId()
-  const table = watchedTable(options.table ?? memoryTable({ now: () => clock.now() }), activity)
-  const inner = memoryBus({ onError: (error, subject) => log.error('bus.handler_broke', { subject, error }) })
-  return {
-    id,
-    bus: watchedBus(inner, activity),
-    table,
-    ownership: soleOwnership(id),
-    config,
-    moduleOptions,
-    modules,
-    journals: modules.flatMap(({ journals = [] }) => journals),
-    openLog: (_role, log) => directLog(table, clock, log),
-    server: serverFacts(config, '0.0.0-test', moduleOptions),
-    clock,
-    log,
-    metrics: new Metrics(),
-    readings: new Readings(),
-    activity,
-  }
-}
-
-interface HarnessProcess extends Process {
-  readonly log: MemoryLog
-  readonly activity: Activity
+/** A place where sessions are. */
+interface StandIn {
+  readonly id: string
+  readonly lanes: Lanes
+  readonly deliveries: Subscription
 }
 
 export class TestServer implements AsyncDisposable {
   readonly process: HarnessProcess
   readonly log: MemoryLog
   readonly caller: Caller
-  readonly lanes: Lanes
   readonly homes: IqHomes
-  readonly edge = `e${lowercaseId(6)}`
+  readonly #backstage: Backstage
+  readonly #edges: readonly StandIn[]
   readonly #clients = new Map<string, TestClient>()
-  readonly #stopRoles: () => Promise<void>
-  readonly #deliveries
+  #bound = 0
   #stopped = false
 
-  constructor(process: HarnessProcess, stopRoles: () => Promise<void>) {
-    const { bus, ownership, log } = process
+  constructor(backstage: Backstage) {
+    const { process, edges } = backstage
     this.process = process
-    this.log = log
-    this.#stopRoles = stopRoles
-    this.caller = openCaller(bus, ownership)
-    this.lanes = openLanes(process, this.edge)
+    this.log = process.log
+    this.#backstage = backstage
+    this.caller = openCaller(process.bus, this.ownership)
     this.homes = new IqHomes(process.modules)
-    this.#deliveries = receiveMulticast(process, this.edge, { delivery: (delivery) => this.#deliver(delivery), lost: () => {} })
+    this.#edges = edges.map(({ id, ways }) => ({
+      id,
+      lanes: openLanes(ways, id),
+      deliveries: receiveMulticast(ways, id, { delivery: (delivery) => this.#deliver(id, delivery), lost: () => {} }),
+    }))
   }
 
-  #deliver(delivery: Delivery): void {
-    if (delivery.kind === 'order') {
-      this.#clients.get(delivery.session)?.obey(delivery.name, delivery.fields)
-      return
-    }
-    for (const session of delivery.sessions) this.#clients.get(session)?.deliver(delivery)
+  /** The one where the first session is. */
+  get edge(): string {
+    return this.#edges[0]!.id
+  }
+
+  /** Of that edge. */
+  get lanes(): Lanes {
+    return this.#edges[0]!.lanes
+  }
+
+  /** As an edge knows it, which owns nothing. */
+  get ownership(): Ownership {
+    return this.#backstage.edges[0]!.ways.ownership
+  }
+
+  #deliver(edge: string, delivery: Delivery): void {
+    if (delivery.kind === 'order') this.#clientAt(edge, delivery.session)?.obey(delivery.name, delivery.fields)
+    else for (const session of delivery.sessions) this.#clientAt(edge, session)?.deliver(delivery)
+  }
+
+  #clientAt(edge: string, session: string): TestClient | undefined {
+    const client = this.#clients.get(session)
+    return client?.edge === edge ? client : undefined
   }
 
   /** Makes an account. */
@@ -173,8 +136,10 @@ export class TestServer implements AsyncDisposable {
   async bind(full: string): Promise<TestClient> {
     const jid = parseJid(full)
     const session = randomId(9)
-    const bound = await this.caller.ask('router', jid.bare, 'session.bind', { edge: this.edge, session, resource: jid.resource })
-    const client = new TestClient(this, session, parseJid(bound))
+    const edge = this.#edges[this.#bound++ % this.#edges.length]!
+    const request = { edge: edge.id, session, resource: jid.resource }
+    const bound = await this.caller.ask('router', jid.bare, 'session.bind', request)
+    const client = new TestClient(this, edge, session, parseJid(bound))
     this.#clients.set(session, client)
     return client
   }
@@ -196,6 +161,7 @@ export class TestServer implements AsyncDisposable {
   /** Resolves when nothing is on its way: what was sent is acked, what it caused has come. */
   async quiet(): Promise<void> {
     const { activity } = this.process
+    this.#backstage.acknowledge()
     const deadline = performance.now() + PATIENCE_MS
     for (let still = 0, seen = -1; still < QUIET_TURNS; ) {
       await new Promise((resolve) => setImmediate(resolve))
@@ -220,9 +186,9 @@ export class TestServer implements AsyncDisposable {
   async stop(): Promise<void> {
     if (this.#stopped) return
     this.#stopped = true
-    this.#deliveries.close()
-    this.lanes.close()
-    await this.#stopRoles()
+    for (const { lanes } of this.#edges) lanes.close()
+    await this.#backstage.stop()
+    for (const { deliveries } of this.#edges) deliveries.close()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -245,6 +211,7 @@ export class TestClient {
   /** The stream error it was closed with. */
   closed: { readonly condition: string; readonly text: string } | undefined
   readonly #server: TestServer
+  readonly #edge: StandIn
   readonly #queue: Stanza[] = []
   readonly #kept: Stanza[] = []
   #waiters: Waiter[] = []
@@ -254,10 +221,16 @@ export class TestClient {
   #unacked = 0
   #n = 0
 
-  constructor(server: TestServer, session: string, jid: Jid) {
+  constructor(server: TestServer, edge: StandIn, session: string, jid: Jid) {
     this.#server = server
+    this.#edge = edge
     this.session = session
     this.jid = jid
+  }
+
+  /** Where it is bound. */
+  get edge(): string {
+    return this.#edge.id
   }
 
   get settled(): boolean {
@@ -339,8 +312,8 @@ export class TestClient {
       name: 'session.closed',
       fields: { session: this.session, resource: this.jid.resource },
     } as const
-    if (this.#known) this.#server.lanes.send('presence', account, signal)
-    this.#server.lanes.send('router', account, signal)
+    if (this.#known) this.#edge.lanes.send('presence', account, signal)
+    this.#edge.lanes.send('router', account, signal)
   }
 
   deliver(delivery: Delivery & { kind: 'stanza' }): void {
@@ -372,9 +345,9 @@ export class TestClient {
       this.#home = home
       if (home === 'presence') this.#known = true
       this.#unacked++
-      const origin: Origin = { edge: this.#server.edge, session: this.session, n: ++this.#n }
+      const origin: Origin = { edge: this.#edge.id, session: this.session, n: ++this.#n }
       const envelope = { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, stanza: next } as const
-      this.#server.lanes.send(home, this.jid.bare, envelope, () => {
+      this.#edge.lanes.send(home, this.jid.bare, envelope, () => {
         this.#unacked--
         this.#pump()
       })
@@ -431,48 +404,4 @@ export function flakyTable(table: Table = memoryTable()): Table & { away: boolea
     },
   }
   return flaky
-}
-
-/** Counts what happens, and what has begun and not ended. */
-class Activity {
-  count = 0
-  underWay = 0
-
-  async during<T>(work: Promise<T>): Promise<T> {
-    this.count++
-    this.underWay++
-    try {
-      return await work
-    } finally {
-      this.underWay--
-    }
-  }
-}
-
-function watchedBus(bus: Bus, activity: Activity): Bus {
-  return {
-    lossless: bus.lossless,
-    publish(subject, body) {
-      activity.count++
-      bus.publish(subject, body)
-    },
-    request: (subject, body, timeoutMs) => activity.during(bus.request(subject, body, timeoutMs)),
-    subscribe: (subject, handler, options) => bus.subscribe(subject, handler, options),
-    drain: () => bus.drain(),
-    status: (handler) => bus.status(handler),
-  }
-}
-
-function watchedTable(table: Table, activity: Activity): Table {
-  return {
-    get: (key) => activity.during(table.get(key)),
-    put: (row, ifVersion) => activity.during(table.put(row, ifVersion)),
-    delete: (key, ifVersion) => activity.during(table.delete(key, ifVersion)),
-    async *query(pk, range) {
-      for await (const row of table.query(pk, range)) {
-        activity.count++
-        yield row
-      }
-    },
-  }
 }

@@ -5,6 +5,7 @@
 // forgets is ended with the cluster.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -108,6 +109,11 @@ export class TestCluster {
     this.#options = options
   }
 
+  /** Where each process has its configuration and its log, `<name>.yaml` and `<name>.log`, while the cluster is there. */
+  get folder(): string {
+    return this.#folder
+  }
+
   /** Those that were added and have not ended, in the order they were added in. */
   get processes(): readonly ClusterProcess[] {
     return this.#processes.filter(({ hasEnded }) => !hasEnded)
@@ -198,9 +204,13 @@ export class ClusterProcess {
     const child = spawnRookery(['run', '--config', file, ...roles.flatMap((role) => ['--role', role])])
     this.#child = child
     running.add(child)
+    const log = createWriteStream(file.replace(/\.yaml$/, '.log'), { flags: 'a' })
+    log.on('error', () => {}) // for whoever looks on from outside; what tests read is kept here
+    child.once('close', () => log.end())
     for (const stream of [child.stdout!, child.stderr!])
       stream.setEncoding('utf8').on('data', (text: string) => {
         this.#output = (this.#output + text).slice(-LOG_CHARS_MAX)
+        log.write(text)
       })
     child.on('error', ({ message }) => {
       this.#output += `\nnot started: ${message}\n`
@@ -318,6 +328,7 @@ export class ClusterProcess {
       websocketUrl: `ws://127.0.0.1:${this.port('websocket')}/xmpp-websocket`,
       httpUrl: '',
       servesChat: false,
+      edges: [],
       register: (user, password) => registerInBand(server, user, password),
       log: () => this.#output,
       stop: () => this.stop(),

@@ -2,18 +2,19 @@
 //
 // Every step leaves a picture in test/artefacts.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { type Account, people, someone, trustCertificateOf } from './accounts.ts'
+import { type Account, people, someone } from './accounts.ts'
 import { type Browser, chromiumPath, HOW_TO_GET_CHROMIUM, openBrowser } from './browser.ts'
 import { serveChatPage } from './chat-page.ts'
 import { ConverseJs } from './converse.ts'
-import { startServer, type TestServer } from './server.ts'
+import { testServer } from './server.ts'
 import { available, chat, connectXmppJs, presenceOf, rosterQuery, saying, subscription, type XmppJs } from './xmppjs.ts'
 
 const chromium = chromiumPath()
 if (chromium === undefined) console.warn(`SKIPPED: every test of test/interop/converse.test.ts: ${HOW_TO_GET_CHROMIUM}`)
 
+const server = testServer()
+
 describe.skipIf(chromium === undefined)('Converse.js', { timeout: 40_000 }, () => {
-  let server: TestServer
   let url: string
   let stopPage = async () => {}
   let browser: Browser
@@ -21,8 +22,6 @@ describe.skipIf(chromium === undefined)('Converse.js', { timeout: 40_000 }, () =
   const open: XmppJs[] = []
 
   beforeAll(async () => {
-    server = await startServer()
-    await trustCertificateOf(server)
     url = `${server.httpUrl}/chat/`
     if (!server.servesChat) ({ url, stop: stopPage } = await serveChatPage(server))
   })
@@ -36,7 +35,6 @@ describe.skipIf(chromium === undefined)('Converse.js', { timeout: 40_000 }, () =
   })
   afterAll(async () => {
     await stopPage()
-    await server?.stop()
   })
 
   async function comeOnline(account: Account): Promise<XmppJs> {

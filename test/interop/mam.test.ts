@@ -1,10 +1,10 @@
 // The archive (XEP-0313) as clients read it: slixmpp in its own pages, and Converse.js on a device that has seen nothing.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Account, people, trustCertificateOf } from './accounts.ts'
+import { type Account, people } from './accounts.ts'
 import { type Browser, chromiumPath, HOW_TO_GET_CHROMIUM, openBrowser } from './browser.ts'
 import { serveChatPage } from './chat-page.ts'
 import { ConverseJs } from './converse.ts'
-import { startServer, type TestServer } from './server.ts'
+import { testServer } from './server.ts'
 import { HOW_TO_GET_SLIXMPP, pythonWithSlixmpp, Slixmpp } from './slixmpp.ts'
 import { available, chat, connectXmppJs, saying, type XmppJs } from './xmppjs.ts'
 
@@ -13,17 +13,12 @@ const chromium = chromiumPath()
 if (python === undefined) console.warn(`SKIPPED: slixmpp in test/interop/mam.test.ts: ${HOW_TO_GET_SLIXMPP}`)
 if (chromium === undefined) console.warn(`SKIPPED: Converse.js in test/interop/mam.test.ts: ${HOW_TO_GET_CHROMIUM}`)
 
-let server: TestServer
+const server = testServer()
 const open: XmppJs[] = []
 
-beforeAll(async () => {
-  server = await startServer()
-  await trustCertificateOf(server)
-})
 afterEach(async () => {
   await Promise.all(open.splice(0).map((client) => client.stop()))
 })
-afterAll(async () => server?.stop())
 
 async function comeOnline(account: Account): Promise<XmppJs> {
   const client = await connectXmppJs(server, account, 'tcp')

@@ -1,28 +1,30 @@
 // Connections that break (XEP-0198), with the libraries that clients are made of: @xmpp/client and slixmpp.
 import { xml } from '@xmpp/client'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Account, people, trustCertificateOf } from './accounts.ts'
-import { startServer, type TestServer } from './server.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { type Account, people } from './accounts.ts'
+import { type TestServer, testServer } from './server.ts'
 import { HOW_TO_GET_SLIXMPP, pythonWithSlixmpp, Slixmpp } from './slixmpp.ts'
 import { available, chat, connectXmppJs, presenceOf, saying, type Via, type XmppJs } from './xmppjs.ts'
 
 const python = pythonWithSlixmpp()
 if (python === undefined) console.warn(`SKIPPED: slixmpp in test/interop/resumption.test.ts: ${HOW_TO_GET_SLIXMPP}`)
 
-let server: TestServer
+const server = testServer()
 const running: { stop(): Promise<void> }[] = []
 
-beforeAll(async () => {
-  server = await startServer()
-  await trustCertificateOf(server)
-})
+/** Each is on the next edge of a cluster, and comes back to it: a session goes on where it was. */
+let next = 0
+function home(): TestServer {
+  const { edges } = server
+  return edges.length === 0 ? server : edges[next++ % edges.length]!
+}
+
 afterEach(async () => {
   await Promise.all(running.splice(0).map((client) => client.stop()))
 })
-afterAll(async () => server?.stop())
 
 async function online(account: Account, via: Via = 'tcp', resource?: string): Promise<XmppJs> {
-  const client = await connectXmppJs(server, account, via, resource)
+  const client = await connectXmppJs(home(), account, via, resource)
   running.push(client)
   await client.send(available())
   await client.stanzas.next('its own presence', presenceOf(client.jid))
@@ -100,7 +102,7 @@ describe.skipIf(python === undefined)('slixmpp', () => {
   test('goes on with its session, and has missed nothing', async () => {
     const [j, r] = (await people(server, 'juliet', 'romeo')) as [Account, Account]
     const romeo = await online(r)
-    const juliet = await Slixmpp.start(server, python!)
+    const juliet = await Slixmpp.start(home(), python!)
     running.push(juliet)
     const { jid } = await juliet.connect(j, { managed: true, resource: 'balcony' })
     await juliet.presenceOf('its own presence', jid)

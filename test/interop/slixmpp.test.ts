@@ -1,14 +1,14 @@
 // slixmpp, a Python client library with its own parser, TLS and SASL, against the same server.
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Account, people, someone, trustCertificateOf } from './accounts.ts'
-import { startServer, type TestServer } from './server.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { type Account, people, someone } from './accounts.ts'
+import { testServer } from './server.ts'
 import { type ConnectOptions, HOW_TO_GET_SLIXMPP, type Online, pythonWithSlixmpp, Slixmpp } from './slixmpp.ts'
 import { chat, connectXmppJs, saying } from './xmppjs.ts'
 
 const python = pythonWithSlixmpp()
 if (python === undefined) console.warn(`SKIPPED: every test of test/interop/slixmpp.test.ts: ${HOW_TO_GET_SLIXMPP}`)
 
-let server: TestServer
+const server = testServer()
 const running: Slixmpp[] = []
 
 async function connect(account: Account, options?: ConnectOptions): Promise<{ client: Slixmpp; online: Online }> {
@@ -18,14 +18,9 @@ async function connect(account: Account, options?: ConnectOptions): Promise<{ cl
 }
 
 describe.skipIf(python === undefined)('slixmpp', () => {
-  beforeAll(async () => {
-    server = await startServer()
-    await trustCertificateOf(server)
-  })
   afterEach(async () => {
     await Promise.all(running.splice(0).map((client) => client.stop()))
   })
-  afterAll(async () => server?.stop())
 
   test.each([
     ['STARTTLS (RFC 6120 §5)', false],

@@ -1,9 +1,9 @@
 // Strophe.js, the library under most web clients, over WebSocket. In Node it brings a DOM of its own (@xmldom/xmldom).
 import { $iq, $msg, $pres, Strophe } from 'strophe.js'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { Mailbox } from '#test/support/mailbox.ts'
-import { type Account, people, trustCertificateOf } from './accounts.ts'
-import { startServer, type TestServer } from './server.ts'
+import { type Account, people } from './accounts.ts'
+import { testServer } from './server.ts'
 import { available, chat, connectXmppJs, presenceOf, rosterQuery, saying, subscription } from './xmppjs.ts'
 
 const NS_ROSTER = 'jabber:iq:roster'
@@ -27,17 +27,12 @@ interface StropheClient {
 
 Strophe.setLogLevel(Strophe.LogLevel.ERROR)
 
-let server: TestServer
+const server = testServer()
 const open: { stop(): Promise<void> }[] = []
 
-beforeAll(async () => {
-  server = await startServer()
-  await trustCertificateOf(server)
-})
 afterEach(async () => {
   await Promise.all(open.splice(0).map((client) => client.stop()))
 })
-afterAll(async () => server?.stop())
 
 /** Logs in and binds. Rejects with the name of the status that Strophe ended in, and its condition. */
 async function connect(account: Account, resource: string): Promise<StropheClient> {

@@ -1,8 +1,9 @@
 // @xmpp/client over TCP, TLS and WebSocket: two people find each other and talk.
 import { type Element, xml } from '@xmpp/client'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { type Account, people, trustCertificateOf } from './accounts.ts'
-import { startServer, type TestServer } from './server.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { isCluster } from '#test/form.ts'
+import { type Account, people } from './accounts.ts'
+import { testServer } from './server.ts'
 import { bareOf, befriend, chat, connectXmppJs, presenceOf, rosterQuery, saying, type Via, type XmppJs } from './xmppjs.ts'
 
 const NS_ROSTER = 'jabber:iq:roster'
@@ -10,18 +11,13 @@ const NS_DISCO_INFO = 'http://jabber.org/protocol/disco#info'
 const NS_PING = 'urn:xmpp:ping'
 const NS_DELAY = 'urn:xmpp:delay'
 
-let server: TestServer
+const server = testServer()
 const open = new Set<XmppJs>()
 
-beforeAll(async () => {
-  server = await startServer()
-  await trustCertificateOf(server)
-})
 afterEach(async () => {
   await Promise.all([...open].map((client) => client.stop()))
   open.clear()
 })
-afterAll(async () => server?.stop())
 
 async function login(account: Account, via: Via = 'tcp', resource?: string): Promise<XmppJs> {
   const client = await connectXmppJs(server, account, via, resource)
@@ -90,6 +86,16 @@ describe('logging in', () => {
     const [juliet] = (await people(server, 'juliet')) as [Account]
     await expect(server.register(juliet.user, 'other')).rejects.toThrow('conflict')
     await login(juliet) // and the first password is still hers
+  })
+})
+
+describe.runIf(isCluster)('in a cluster', () => {
+  test('clients who come one after the other are spread over both edges', async () => {
+    const [juliet] = (await people(server, 'juliet')) as [Account]
+    for (const resource of ['one', 'two', 'three', 'four', 'five', 'six']) await login(juliet, 'tcp', resource)
+    const logs = server.log().split(/^--- /m)
+    const bound = logs.filter((log) => /"session\.bound"/.test(log) && log.includes(`"${juliet.jid}/`))
+    expect(bound.map((log) => log.slice(0, log.indexOf('-')))).toEqual(['edge', 'edge'])
   })
 })
 

@@ -1,14 +1,16 @@
 // A DynamoDB of the tests' own: Amazon's DynamoDB Local, with its rows in memory.
 //
-// The jar that scripts/dynamodb-local.sh finds or fetches runs in a Java of this machine; where there is none, the image
-// amazon/dynamodb-local runs in Docker, by testcontainers. Where there is neither, the suite that asked is skipped, and is
-// told why; but where EXPECT_DYNAMODB is set, that is a fault. Every pair of access key and region has tables of its own.
+// Where a Docker engine is, it runs the image amazon/dynamodb-local, by testcontainers; else the jar that
+// scripts/dynamodb-local.sh finds or fetches runs in a Java of this machine. Where there is neither, the suite that asked is
+// skipped, and is told why; but where EXPECT_DYNAMODB is set, that is a fault. Every pair of access key and region has tables
+// of its own.
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { lastLines } from '#test/support/mailbox.ts'
 import { freePorts } from '#test/support/ports.ts'
+import { whyNoContainer } from './docker.ts'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/dynamodb-local.sh')
 const IMAGE = 'amazon/dynamodb-local:latest'
@@ -32,11 +34,11 @@ export interface DynamoDbServer {
 
 /** Resolves when it answers; to undefined, having said on standard error what is missing, where it cannot be had. */
 export async function startDynamoDb(): Promise<DynamoDbServer | undefined> {
+  const noContainer = await whyNoContainer(IMAGE)
+  if (noContainer === undefined) return startContainer()
   const folder = await folderOfJar()
   if (!(folder instanceof Error)) return startJava(folder)
-  const container = await startContainer()
-  if (!(container instanceof Error)) return container
-  const why = `${folder.message}\n${container.message}`
+  const why = `${noContainer.message}\n${folder.message}`
   if (process.env.EXPECT_DYNAMODB) throw new Error(`this machine should have a DynamoDB to test with, and has none:\n${why}`)
   console.warn(`SKIPPED: no DynamoDB to test with:\n${why}`)
   return undefined
@@ -126,29 +128,25 @@ async function ready(endpoint: string, ended: () => boolean): Promise<void> {
   throw new Error(`DynamoDB Local did not answer within ${READY_WITHIN_MS} ms: ${last}`)
 }
 
-async function startContainer(): Promise<DynamoDbServer | Error> {
+async function startContainer(): Promise<DynamoDbServer> {
   const { GenericContainer, getContainerRuntimeClient, Wait } = await import('testcontainers')
-  try {
-    const runtime = await getContainerRuntimeClient()
-    const container = await new GenericContainer(IMAGE)
-      .withCommand(['-jar', 'DynamoDBLocal.jar', '-inMemory', '-disableTelemetry'])
-      .withExposedPorts(CONTAINER_PORT)
-      .withWaitStrategy(Wait.forListeningPorts())
-      .withStartupTimeout(READY_WITHIN_MS)
-      .start()
-    const endpoint = `http://${container.getHost()}:${container.getMappedPort(CONTAINER_PORT)}`
-    await ready(endpoint, () => false)
-    return {
-      endpoint,
-      pid: undefined,
-      async kill(signal) {
-        await runtime.container.getById(container.getId()).kill({ signal })
-      },
-      async stop() {
-        await container.stop()
-      },
-    }
-  } catch (error) {
-    return new Error(`Docker: ${(error as Error).message}`)
+  const runtime = await getContainerRuntimeClient()
+  const container = await new GenericContainer(IMAGE)
+    .withCommand(['-jar', 'DynamoDBLocal.jar', '-inMemory', '-disableTelemetry'])
+    .withExposedPorts(CONTAINER_PORT)
+    .withWaitStrategy(Wait.forListeningPorts())
+    .withStartupTimeout(READY_WITHIN_MS)
+    .start()
+  const endpoint = `http://${container.getHost()}:${container.getMappedPort(CONTAINER_PORT)}`
+  await ready(endpoint, () => false)
+  return {
+    endpoint,
+    pid: undefined,
+    async kill(signal) {
+      await runtime.container.getById(container.getId()).kill({ signal })
+    },
+    async stop() {
+      await container.stop()
+    },
   }
 }

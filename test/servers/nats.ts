@@ -1,4 +1,5 @@
-// Real NATS servers for tests: processes of the nats-server that scripts/nats-server.sh finds, or containers of nats:2.
+// Real NATS servers for tests: containers of nats:2 where a Docker engine is, else processes of the nats-server that
+// scripts/nats-server.sh finds.
 //
 // Each has a folder of its own in the system's temporary one, with its configuration and its log. Ports are of the
 // server's choosing, on loopback, and are kept when it is started again.
@@ -9,6 +10,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { whyNoContainer } from './docker.ts'
 
 export const HOW_TO_GET_NATS =
   'no nats-server is here, and no Docker engine that runs nats:2. Get one with `scripts/nats-server.sh` (builds it with Go into ' +
@@ -207,9 +209,9 @@ function portIn(log: string, line: RegExp): number {
 }
 
 async function find(): Promise<Start | undefined> {
+  if ((await whyNoContainer(IMAGE)) === undefined) return inContainer
   const { status, stdout } = spawnSync(join(ROOT, 'scripts/nats-server.sh'), ['--no-install'], { encoding: 'utf8' })
-  if (status === 0) return asProcess(stdout.trim())
-  return (await hasDocker()) ? inContainer : undefined
+  return status === 0 ? asProcess(stdout.trim()) : undefined
 }
 
 function asProcess(binary: string): Start {
@@ -223,19 +225,6 @@ function asProcess(binary: string): Start {
       hasEnded: () => child.exitCode !== null || child.signalCode !== null,
       kill: async (signal) => void child.kill(signal),
     }
-  }
-}
-
-/** With the image, or a registry to have it from. */
-async function hasDocker(): Promise<boolean> {
-  const { getContainerRuntimeClient, ImageName } = await import('testcontainers')
-  try {
-    const { image } = await getContainerRuntimeClient()
-    const name = ImageName.fromString(IMAGE)
-    if (!(await image.exists(name))) await image.pull(name)
-    return true
-  } catch {
-    return false
   }
 }
 
