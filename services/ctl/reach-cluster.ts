@@ -3,6 +3,6 @@ import { openOperator } from '#cluster/operator.ts'
 import { commandLog, type Reach } from './reach.ts'
 
 export const reachCluster: Reach = async ({ config, modules }) => ({
-  ...(await openOperator(config, modules, commandLog())),
+  ...(await openOperator(config, modules, commandLog(), (text) => void process.stderr.write(`${text}\n`))),
   where: 'in the cluster',
 })

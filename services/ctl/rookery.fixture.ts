@@ -128,7 +128,7 @@ function portOf(output: string, name: string): number | undefined {
 }
 
 /** Logs in with SASL PLAIN (RFC 6120 §6.4, RFC 4616) and gives the name of what the server answers: `success` or `failure`. */
-export function logIn(port: number, name: string, password: string): Promise<string> {
+export function logIn(port: number, name: string, password: string, domain = 'localhost'): Promise<string> {
   return new Promise((tell, failed) => {
     const socket = connect(port, '127.0.0.1')
     let received = ''
@@ -138,7 +138,7 @@ export function logIn(port: number, name: string, password: string): Promise<str
     socket.on('error', failed)
     socket.on('close', () => failed(new Error(`closed during the login; received ${received}`)))
     socket.write(
-      `<stream:stream to='localhost' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>`,
+      `<stream:stream to='${domain}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>`,
     )
     socket.on('data', (text) => {
       received += text

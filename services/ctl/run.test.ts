@@ -5,7 +5,7 @@ import { type Config, loadConfig } from '#core/config.ts'
 import { controlPath } from '#embedded/control.ts'
 import type { Running } from '#embedded/serve.ts'
 import { freePorts } from '#test/support/ports.ts'
-import { Place } from './rookery.fixture.ts'
+import { logIn, Place } from './rookery.fixture.ts'
 import { welcome } from './run.ts'
 
 const STOPPED_WITHIN_MS = 5_000
@@ -101,8 +101,8 @@ describe('what it says to a newcomer', () => {
   const { config } = loadConfig({ text: 'domains: [example.org, example.net]', env: {} })
   const certificate = { selfSigned: false } as Running['certificate']
   const edge = { listeners: [] } as unknown as Running['edge']
-  const said = (host: string, given: Config = config) =>
-    welcome({ config: given, source: 'file' }, { certificate, edge, http: [{ name: 'http', host, port: 5280 }] })
+  const said = (host: string, given: Config = config, file = 'rookery.yaml') =>
+    welcome({ config: given, source: 'file', file }, { certificate, edge, http: [{ name: 'http', host, port: 5280 }] })
 
   test.each([
     ['::', 'example.org'],
@@ -117,8 +117,21 @@ describe('what it says to a newcomer', () => {
     expect(said('::', { ...config, domains: ['localhost'] })).toContain('http://localhost:5280/ ')
   })
 
-  test('how to make an account is a command that is there', () => {
-    expect(said('::')).toContain('bin/rookery user add NAME@example.org')
+  test('how to make an account used to be a command that knew nothing of the file: what is said makes one', async () => {
+    const file = place.configure({ domains: ['example.org'], registration: 'closed' })
+    const server = await place.run(file)
+    const [, command] = /bin\/rookery (\S.*?\S) {2,}/.exec(said('::', loadConfig({ file, env: {} }).config, file))!
+    const words = command!.replace('NAME@', 'juliet@').split(' ')
+    const added = await place.rookery([...words, '--password', 'a secret of nobody'])
+    expect({ code: added.code, err: added.err }).toEqual({ code: 0, err: '' })
+    expect(await logIn(await server.port('c2s'), 'juliet', 'a secret of nobody', 'example.org')).toBe('success')
+  })
+
+  test('the path of the file is written as a shell takes it, and nothing where there is no file', () => {
+    expect(said('::', config, "/srv/it's mine.yaml")).toContain(" NAME@example.org --config '/srv/it'\\''s mine.yaml'  ")
+    const http = [{ name: 'http', host: '::', port: 5280 }] as const
+    const laptop = { config: { ...config, registration: 'closed' } as Config, source: 'environment', file: undefined } as const
+    expect(welcome(laptop, { certificate, edge, http })).toMatch(/ NAME@example.org {2,}\(registration is closed\)/)
   })
 })
 

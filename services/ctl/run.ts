@@ -87,7 +87,7 @@ function untilTold(): Promise<NodeJS.Signals> {
 
 /** What a newcomer needs: where to click, how to register, how to connect the client he has. */
 export function welcome(
-  { config, source }: Pick<Configured, 'config' | 'source'>,
+  { config, source, file }: Pick<Configured, 'config' | 'source' | 'file'>,
   running: Pick<Running, 'certificate' | 'edge' | 'http'>,
 ): string {
   const domain = config.domains[0]!
@@ -100,7 +100,7 @@ export function welcome(
   lines.push(
     registration === 'open'
       ? `  Register in any client: server ${domain}, a name and a password of yours`
-      : `  Register bin/rookery user add NAME@${domain}      (registration is ${registration})`,
+      : `  Register bin/rookery user add NAME@${domain}${fileOption(file)}      (registration is ${registration})`,
   )
   for (const { name, host, port } of running.edge.listeners) lines.push(`  ${name.padEnd(12)} ${host} port ${port}`)
   if (running.certificate?.selfSigned)
@@ -110,6 +110,12 @@ export function welcome(
     lines.push('  For others to connect, write a file (docs/configuration.md) and: make run CONFIG=rookery.yaml')
   }
   return `${lines.join('\n')}\n\n`
+}
+
+/** A command that is not told of the file goes by ./data and localhost (ctl/configured.ts), which is another server. */
+function fileOption(file: string | undefined): string {
+  if (file === undefined) return ''
+  return ` --config ${/^[\w./:@%+=-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`}` // as a shell takes it
 }
 
 /** How a browser reaches a listener: an address that means all of this machine's is no place to go to. */

@@ -1,12 +1,12 @@
 // Who may connect at all: asked before anything is made for a connection, so that a refusal costs next to nothing.
 //
 // Two bounds. Of all connections, how many may be there without a login, whoever they are: in a flood those who have logged in
-// keep their streams, and newcomers are turned away. Of one network (core/network.ts), how many connections in all.
+// keep their streams, and newcomers are turned away. Of one network (core/connections.ts), how many connections in all.
 import type { Clock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
+import { ConnectionCounts } from '#core/connections.ts'
 import type { Counter, Metrics } from '#core/metrics.ts'
-import { isLoopback, networkOf } from '#core/network.ts'
-import { trustOf } from './address.ts'
+import { isLoopback } from '#core/network.ts'
 
 /** Why a connection was closed before it was taken. */
 export type Refusal = 'before_login' | 'address' | 'proxy_header' | 'proxy_untrusted'
@@ -28,14 +28,16 @@ export class Admission {
   readonly trusts: (address: string) => boolean
   readonly #parts: AdmissionParts
   readonly #refused: Readonly<Record<Refusal, Counter>>
-  readonly #byNetwork = new Map<string, number>()
+  readonly #counts: ConnectionCounts
   /** Never less than the connections without a login: what was counted last, and all that have come since. */
   #strangersMax = 0
   #countedMs = -Infinity
 
   constructor(parts: AdmissionParts) {
     this.#parts = parts
-    this.trusts = trustOf(parts.config.trustedProxies)
+    const { limits, trustedProxies } = parts.config
+    this.#counts = new ConnectionCounts(limits.connectionsPerAddress, trustedProxies)
+    this.trusts = this.#counts.trusts
     const family = parts.metrics.counter(
       'connections_refused_total',
       'Connections closed before anything was read of a stream.',
@@ -57,30 +59,18 @@ export class Admission {
     return true
   }
 
-  /**
-   * Counts one more connection of a client at this address; `leave` is called for each that was let in. False: its network
-   * has too many, and it is to be closed. This machine and trusted proxies stand for others, so they have no bound.
-   */
+  /** Counts one more connection of a client at this address; `leave` is called for each that was let in. False: it is to be closed, and is counted. */
   enter(address: string): boolean {
-    const { connectionsPerAddress } = this.#parts.config.limits
-    const network = networkOf(address)
-    const count = this.#byNetwork.get(network) ?? 0
-    if (count >= connectionsPerAddress && connectionsPerAddress > 0 && !isLoopback(address) && !this.trusts(address))
-      return this.refuse('address')
-    this.#byNetwork.set(network, count + 1)
-    return true
+    return this.#counts.enter(address) || this.refuse('address')
   }
 
   leave(address: string): void {
-    const network = networkOf(address)
-    const count = this.#byNetwork.get(network) ?? 0
-    if (count > 1) this.#byNetwork.set(network, count - 1)
-    else this.#byNetwork.delete(network)
+    this.#counts.leave(address)
   }
 
   /** Networks that have a connection. */
   get networks(): number {
-    return this.#byNetwork.size
+    return this.#counts.networks
   }
 
   /**

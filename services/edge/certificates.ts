@@ -39,12 +39,12 @@ export interface Tls {
    * What shows the certificate of that domain unless the client names another host: RFC 6120 §5.4.3.1, for the `to` of a
    * header that came before TLS is as good as that.
    */
-  shownFor(domain: string): Shown
+  shownFor(domain: string): ShownOptions
 }
 
 type SniCallback = NonNullable<TLSSocketOptions['SNICallback']>
 /** Options of node:tls. */
-interface Shown {
+interface ShownOptions {
   readonly secureContext: SecureContext
   readonly SNICallback?: SniCallback
 }
@@ -93,7 +93,7 @@ export function makeTls(pairs: readonly CertificatePair[], clientCa?: string): T
     (host ? named(host.toLowerCase()) : undefined) ?? otherwise
   const forDomain = (domain: string): CertificatePair => (domain === '' ? undefined : named(domainToASCII(domain))) ?? pairs[0]!
   /** One for all connections that are shown the same: it is kept as long as they last. */
-  const shown = new Map<CertificatePair, Shown>()
+  const shown = new Map<CertificatePair, ShownOptions>()
   for (const pair of pairs) {
     const SNICallback: SniCallback = (host, done) => done(null, contexts.get(forHost(host, pair))!)
     const secureContext = contexts.get(pair)!

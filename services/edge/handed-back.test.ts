@@ -27,7 +27,7 @@ async function start(limits = {}) {
   const clock = manualClock()
   const process = {
     ...testProcess({ clock, modules: [offline], config: { limits } }),
-    moduleOptions: { offline: { messagesMax: 1_000, expiryDays: 0 } },
+    moduleOptions: { offline: { messagesMax: 2_000, expiryDays: 0 } },
   }
   stops.push(await startRoles(process))
   const open = openEdge(process)
@@ -37,6 +37,7 @@ async function start(limits = {}) {
     clock,
     process,
     edge: open.edge,
+    onConnection: open.onConnection,
     stranger: () => connect(open.onConnection),
     /** Logged in; with stream management, and available, where that is said. */
     async online(jid: string, { managed = true, available = true } = {}): Promise<FakeConnection> {
@@ -55,6 +56,26 @@ async function start(limits = {}) {
       return connection
     },
   }
+}
+
+/** Acknowledges and answers all it is asked, until `done` holds of the ids it has got. */
+async function takeAll(
+  connection: FakeConnection,
+  done: (ids: readonly (string | undefined)[]) => boolean,
+): Promise<(string | undefined)[]> {
+  const got: (string | undefined)[] = []
+  let h = 0
+  await eventually(async () => {
+    const text = connection.take()
+    got.push(...idsIn(text))
+    h += [...text.matchAll(/<(?:message|presence|iq) /g)].length
+    if (text.includes('<r ')) connection.send(`<a xmlns='urn:xmpp:sm:3' h='${h}'/>`)
+    for (const [, id] of text.matchAll(/<iq [^>]*id='([^']*)'[^>]*type='get'/g))
+      connection.send(`<iq type='result' id='${id}' to='example.org'/>`)
+    await settled(4)
+    return done(got) || connection.ended
+  }, 'all that was kept')
+  return got
 }
 
 const idsIn = (text: string) => [...text.matchAll(/<message [^>]*id='([^']*)'/g)].map(([, id]) => id)
@@ -189,4 +210,19 @@ describe('RFC 6120 §7.6.2.1 an account that has all the sessions it may have', 
     await expect(five.logIn('romeo@example.org', 'five')).rejects.toThrow('resource-constraint')
     expect(four.ended).toBe(false)
   })
+})
+
+test('offline messages beyond what a session may have unacknowledged used to end it at every login; all of them come', async () => {
+  const server = await start({ unackedStanzas: 100 })
+  const romeo = await server.online('romeo@example.org/garden')
+  const sent = Array.from({ length: 1_000 }, (_, i) => `m${i}`)
+  for (const id of sent) romeo.send(message('juliet@example.org', id))
+  await settled(200)
+  const juliet = connect(server.onConnection)
+  await juliet.logIn('juliet@example.org', 'balcony')
+  juliet.send(ENABLE)
+  await juliet.until('<enabled')
+  juliet.send('<presence/>')
+  const got = await takeAll(juliet, (ids) => ids.length >= sent.length)
+  expect([juliet.ended, got]).toEqual([false, sent])
 })

@@ -70,6 +70,20 @@ describe('a client that has been silent for limits.idleSeconds', () => {
     expect(romeo.take()).toBe(PING)
   })
 
+  test.each([30, 60])('of %s: one that answered used to be cut off all the same', async (idleSeconds) => {
+    const { clock, romeo } = await start({ config: { limits: { idleSeconds } } })
+    for (let n = 0; n < 4; n++) {
+      pass(clock, idleSeconds + 2)
+      expect(romeo.take()).toBe(PING)
+      romeo.send(pong('result'))
+    }
+    expect(romeo.destroyed).toBe(false)
+    pass(clock, idleSeconds + 2)
+    expect([romeo.take(), romeo.destroyed]).toEqual([PING, false])
+    pass(clock, 62)
+    expect(romeo.destroyed).toBe(true)
+  })
+
   test('is asked by <r/> where it manages its stream (XEP-0198 §4), and waits for its client when it is cut off', async () => {
     const { clock, owners, edge, romeo } = await start()
     romeo.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")

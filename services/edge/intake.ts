@@ -193,7 +193,7 @@ export class Intake {
     else this.#whenSettled = then
   }
 
-  /** Whoever waits for that waits no more. */
+  /** Takes back what was asked by `settle`: nobody is called back. */
   unsettle(): void {
     this.#whenSettled = undefined
   }

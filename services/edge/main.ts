@@ -2,6 +2,7 @@
 //
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Subscription } from '#bus/bus.ts'
 import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
@@ -26,7 +27,8 @@ import type { Tls } from './certificates.ts'
 import { isStranger, type OnConnection } from './connection.ts'
 import { Outdated } from './outdated.ts'
 import { Debtors, pacesOf } from './rate.ts'
-import { answerResyncs, endSessions, loseAll, refreshSessions } from './resync.ts'
+import { Refreshing } from './refresh.ts'
+import { answerResyncs, endSessions, loseAll } from './resync.ts'
 import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
 import { Offers } from './sasl/offer.ts'
@@ -178,8 +180,9 @@ export interface OpenEdge {
 export function openEdge(process: Process): OpenEdge {
   const edge = makeEdge(process)
   const { clock } = edge
-  const subscriptions = [receiveDeliveries(process, edge), answerResyncs(process, edge)]
-  process.members?.onFenced(() => void endSessions(edge))
+  const deliveries = receiveDeliveries(process, edge)
+  if (process.members !== undefined) answerResyncs(process, edge) // as long as there is a bus: who ends has no sessions, and who asks needs to hear it
+  leaveWhenCutOff(process, edge)
   watchSizes(process, edge)
   const timer = clock.setInterval(() => {
     edge.wheel.tick()
@@ -215,10 +218,22 @@ export function openEdge(process: Process): OpenEdge {
       clock.clearTimeout(timer)
       edge.debtors.close()
       edge.turns.close()
-      for (const subscription of subscriptions) subscription.close()
+      deliveries.close()
       edge.lanes.close()
     },
   }
+}
+
+/** Where others can reach what this process cannot, its clients do better with them: its owners end its sessions, as if it were dead. */
+function leaveWhenCutOff({ id, members }: Process, edge: Edge): void {
+  if (members === undefined) return
+  let wasCutOff = false
+  members.onFenced(() => void endSessions(edge))
+  members.onChange(() => {
+    const isCutOff = members.isCutOff(id)
+    if (isCutOff && !wasCutOff) void endSessions(edge)
+    wasCutOff = isCutOff
+  })
 }
 
 /** Sessions whose owners do not know of their end. What is on its way inside one process arrives. */
@@ -253,14 +268,10 @@ function watchSizes({ metrics }: Process, { sessions, streams, debtors, detached
   metrics.watch('edge_lane_pending', 'Envelopes of this edge that their owners have not handled yet.', () => lanes.pending)
 }
 
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
-}
-
 function makeEdge(process: Process): Edge {
   const { bus, config, ownership, clock, metrics } = process
   const log = process.log.child({ role: 'edge' })
-  const caller = openCaller(bus, ownership)
+  const caller = openCaller(bus, ownership, clock)
   const lanes = openLanes({ bus, ownership, clock, log }, `edge${process.id}`)
   const { limits } = config
   const auth = accountsAuth({ caller, table: process.table, ...config.scram })
@@ -390,14 +401,17 @@ function receiveDeliveries(process: Process, edge: Edge): Subscription {
     ['role'],
   )
   const outdated = new Outdated(ownership, sessions)
+  const refreshing = new Refreshing(edge, process)
   return receiveMulticast({ bus, ownership, clock, log }, id, {
     delivery(delivery, sender) {
       const current = outdated.without(delivery, sender)
-      if (current !== undefined) deliver(edge, current)
+      if (current === undefined) return
+      if (current.kind === 'order' && current.name === 'missed') void refreshing.refresh(sender)
+      else deliver(edge, current)
     },
     lost(sender) {
       lost.labels(sender.role).inc()
-      void refreshSessions(edge, process, sender)
+      void refreshing.refresh(sender)
     },
   })
 }

@@ -27,7 +27,7 @@ test('what an owner sent before another took the partition goes to those session
   expect(outdated().without(to('s2'), from(6))).toBeUndefined()
 })
 
-test('so with orders', () => {
+test('an order that an owner gave before another took the partition goes to those sessions only that are still its own', () => {
   expect(outdated().without(close('s2'), from(6))).toBeUndefined()
   expect(outdated().without(close('s1'), from(6))).toEqual(close('s1'))
 })

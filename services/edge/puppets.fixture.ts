@@ -42,8 +42,8 @@ export function startPuppets(options: ProcessOptions = {}): Puppets {
 }
 
 /** A stream on which stream management is enabled, and its session. */
-export async function managed(puppets: Puppets, enable = ENABLE) {
-  const connection = connect(puppets.open.onConnection)
+export async function managed(puppets: Puppets, enable = ENABLE, framing: 'stream' | 'frame' = 'stream') {
+  const connection = connect(puppets.open.onConnection, { framing })
   await connection.logIn('romeo@example.org', 'garden')
   const session = [...puppets.edge.sessions.keys()].at(-1)!
   connection.send(enable)

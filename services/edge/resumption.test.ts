@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { parseJid } from '#xmpp/jid.ts'
+import { NS_FRAMING, NS_STREAM } from '#xmpp/ns.ts'
 import { stanza } from '#xmpp/stanza.ts'
 import { bind, connect, type FakeConnection, frameHeader, plainAuth, settled } from './edge.fixture.ts'
 import {
@@ -85,7 +86,7 @@ describe('XEP-0198 §3 enabling', () => {
     expect(await connection.until('</iq>')).toContain('<jid>romeo@example.org/garden</jid>')
   })
 
-  test('a second time it fails with unexpected-request; so do acks before the first, and a resumption behind it', async () => {
+  test('acks before it fail with unexpected-request, and so does a resumption behind it', async () => {
     const puppets = startPuppets()
     const connection = connect(puppets.open.onConnection)
     await connection.logIn('romeo@example.org', 'garden')
@@ -95,11 +96,15 @@ describe('XEP-0198 §3 enabling', () => {
     }
     connection.send(ENABLE)
     await connection.until('<enabled')
-    for (const sent of [ENABLE, resume('x', 0)]) {
-      connection.send(sent)
-      expect(failure(connection.take())).toBe('unexpected-request')
-    }
+    connection.send(resume('x', 0))
+    expect(failure(connection.take())).toBe('unexpected-request')
     expect(connection.ended).toBe(false)
+  })
+
+  test('a second time it ends the stream, which used to go on', async () => {
+    const { connection } = await managed(startPuppets())
+    connection.send(ENABLE)
+    expect([streamError(connection), connection.ended]).toEqual(['policy-violation', true])
   })
 
   test('§6 with what is malformed it fails with bad-request, and may be asked for again', async () => {
@@ -567,6 +572,25 @@ describe('XEP-0198 §7 the end of a session', () => {
     expect(failure(late.take())).toBe('item-not-found')
   })
 
+  test.each(['stream', 'frame'] as const)(
+    'a client that has found an error (RFC 6120 §4.9.1.1) used to be told of one: its %s is closed, and its session waits',
+    async (framing) => {
+      const puppets = startPuppets()
+      const { connection, id, session } = await managed(puppets, ENABLE, framing)
+      deliver(puppets, session, 'm1')
+      await connection.until('m1')
+      const failure = `<stream:error xmlns:stream='${NS_STREAM}'><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>`
+      connection.send(framing === 'stream' ? `${failure}</stream:stream>` : failure)
+      const close = framing === 'stream' ? '</stream:stream>' : `<close xmlns='${NS_FRAMING}'/>`
+      expect([connection.take(), connection.ended]).toEqual([`<a xmlns='${NS_SM}' h='0'/>${close}`, true])
+      connection.vanish()
+      expect(puppets.edge.detached.size).toBe(1)
+      const again = await loggedIn(puppets)
+      again.send(resume(id, 0))
+      expect(idsIn(await again.until('m1'))).toEqual(['m1'])
+    },
+  )
+
   test('a client that closes its stream and is gone before the answer is gone', async () => {
     const puppets = startPuppets()
     const { owners, edge } = puppets
@@ -720,7 +744,7 @@ describe('XEP-0198 §7 the end of a session', () => {
     expect(connection.take()).toMatch(new RegExp(`^${ack(1)}<stream:error><system-shutdown`))
   })
 
-  test('for two seconds at most', async () => {
+  test('an edge that stops waits for what is being handled, two seconds at most by the clock of this test', async () => {
     const clock = manualClock()
     const puppets = startPuppets({ clock })
     const { connection } = await managed(puppets)

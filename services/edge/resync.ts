@@ -4,13 +4,12 @@
 // when it goes by the ownership row that the owner goes by. From then on what is unacked is on its way to the new owner and
 // nobody else: so what is told is what was handled, and the rest comes behind it.
 //
-// Where deliveries of an owner are lost, the edge asks for what they may have said: presence anew, and whether the router still
-// knows its sessions. Messages are in the archive. An edge that was taken for dead ends its sessions: their owners have.
+// An edge that was taken for dead, or is without the bus that others have, ends its sessions: their owners have. Where deliveries are lost, see edge/refresh.ts.
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Subscription } from '#bus/bus.ts'
 import type { Fields } from '#core/envelope.ts'
 import { FRAME_BYTES } from '#core/lane-frame.ts'
-import type { Sender } from '#core/multicast-receiver.ts'
-import { partitionOf } from '#core/ownership.ts'
+import { PARTITIONS, partitionOf } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
 import { beginPart, endPart, type ResyncRequest, readResyncRequest, writeSession } from '#core/resync-frame.ts'
 import { Writer } from '#core/wire.ts'
@@ -45,12 +44,13 @@ export function answerResyncs(process: Process, edge: Edge): Subscription {
 
   function tell({ role, owner, id, partitions }: ResyncRequest): void {
     const subject = `resynced.${role}.${owner}`
-    const wanted = new Set(partitions)
+    const wanted: boolean[] = new Array(PARTITIONS).fill(false)
+    for (const partition of partitions) wanted[partition] = true
     const out = new Writer()
     let part = 0
     let flagsAt = beginPart(out, edge.id, id, part)
     for (const session of sessionsOf(edge)) {
-      if (!wanted.has(partitionOf(session.jid.bare))) continue
+      if (!wanted[partitionOf(session.jid.bare)]) continue
       const told = session.told(role)
       if (told === undefined) continue
       if (out.length > FRAME_BYTES) {
@@ -79,12 +79,12 @@ function sessionsOf({ sessions, parting }: Edge): Iterable<EdgeSession> {
 }
 
 /** Of accounts of ours in these partitions, each once. */
-function seenOf({ sessions, domainOf }: Edge, wanted: ReadonlySet<number>): Set<string> {
+function seenOf({ sessions, domainOf }: Edge, wanted: readonly boolean[]): Set<string> {
   const seen = new Set<string>()
   for (const session of sessions.values()) {
-    for (const full of session.showing.seen) {
-      const bare = full.slice(0, full.indexOf('/'))
-      if (wanted.has(partitionOf(bare)) && domainOf(bare.slice(bare.indexOf('@') + 1)) !== undefined) seen.add(full)
+    for (const [full, partition] of session.showing.seen) {
+      if (!wanted[partition] || seen.has(full)) continue
+      if (domainOf(full.slice(full.indexOf('@') + 1, full.indexOf('/'))) !== undefined) seen.add(full)
     }
   }
   return seen
@@ -103,19 +103,7 @@ export function loseAll({ sessions }: Edge, { jids }: Fields): void {
 /** Sessions seen to in one turn. */
 const PER_TURN = 500
 
-/** Deliveries of this owner are lost. */
-export async function refreshSessions(edge: Edge, { ownership }: Process, { role, process }: Sender): Promise<void> {
-  let count = 0
-  for (const session of [...edge.sessions.values()]) {
-    const { bare } = session.jid
-    const fields = { session: session.id, edge: edge.id }
-    if (!session.ended && ownership.ownerOf(role, bare) === process && session.isKnownTo(role))
-      edge.lanes.send(role, bare, { kind: 'signal', account: bare, name: 'session.refresh', fields })
-    if (++count % PER_TURN === 0) await turn()
-  }
-}
-
-/** This process was taken for dead, and its sessions have been ended by their owners. */
+/** This process was taken for dead, or is without the bus, and its sessions have been ended by their owners. */
 export async function endSessions(edge: Edge): Promise<void> {
   let count = 0
   const known = [...edge.sessions.values()]
@@ -124,8 +112,4 @@ export async function endSessions(edge: Edge): Promise<void> {
     if (++count % PER_TURN === 0) await turn()
   }
   for (const session of known) session.end()
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }

@@ -12,7 +12,7 @@ import { traceFromHere } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT } from '#xmpp/ns.ts'
+import { NS_CLIENT, NS_PING } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
 import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { Intake, type Speaker } from './intake.ts'
@@ -88,7 +88,7 @@ export class EdgeSession implements Speaker, Timed {
 
   /** These are gone, and nobody was there to say so. */
   lose(gone: ReadonlyMap<string, Jid>): void {
-    for (const full of this.showing.seen) {
+    for (const full of this.showing.seen.keys()) {
       const from = gone.get(full)
       if (from !== undefined) this.deliver(stanza('presence', from, { type: 'unavailable' }), 'bare')
     }
@@ -249,8 +249,11 @@ export class EdgeSession implements Speaker, Timed {
     const sm = this.#sm
     const { name, ns } = element
     if (ns !== NS_SM || (name !== 'enable' && name !== 'r' && name !== 'a' && name !== 'resume')) throw unsupported(element)
-    if (name === 'enable' && sm === undefined) return this.#enable(element, stream)
-    if (sm === undefined || name === 'enable' || name === 'resume') return stream.say(failed('unexpected-request')) // §3, §6
+    if (name === 'enable') {
+      if (sm === undefined) return this.#enable(element, stream)
+      throw new StreamError('policy-violation', 'stream management is enabled already') // §3: at most one attempt
+    }
+    if (sm === undefined || name === 'resume') return stream.say(failed('unexpected-request')) // §3, §6
     if (name === 'a') return sm.acknowledge(readAck(element.attribute('h')))
     const { handled, received } = this.#intake
     if (handled === received) return stream.say(sm.answer(received))
@@ -485,7 +488,6 @@ export class EdgeSession implements Speaker, Timed {
 }
 
 const NONE: readonly string[] = []
-const NS_PING = 'urn:xmpp:ping'
 /** Of the one ping that a session may have outstanding. */
 const PING_ID = 'are-you-there'
 /** 144 bits, which nobody guesses; whoever did would need the password, too. */

@@ -1,6 +1,7 @@
 // What a session has shown others of itself, as far as its owner has handled that (RFC 6121 §4), and whom it has been shown: the
 // one copy that outlives the owners. A new one learns it from here (edge/resync.ts), and so knows what contacts see, and who
 // is seen that is gone.
+import { partitionOf } from '#core/ownership.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 
@@ -16,8 +17,8 @@ export class Showing {
   /** By full JID; undefined while there is none. */
   #directed: Map<string, Jid> | undefined
   #units = 0
-  /** Full JIDs that it sees as available; undefined while there is none. */
-  #seen: Set<string> | undefined
+  /** Full JIDs that it sees as available, and their partitions: many are asked for one. Undefined while there is none. */
+  #seen: Map<string, number> | undefined
 
   /** To whom it has sent directed presence and not taken it back (§4.6). */
   get directed(): readonly Jid[] {
@@ -48,7 +49,9 @@ export class Showing {
   /** A presence that goes to the client. */
   see({ from, type }: Stanza): void {
     if (type === '') {
-      if (from.resource !== '') (this.#seen ??= new Set()).add(from.full)
+      if (from.resource === '') return
+      this.#seen ??= new Map()
+      if (!this.#seen.has(from.full)) this.#seen.set(from.full, partitionOf(from.bare))
     } else if (type === 'unavailable') this.#lose(from)
   }
 
@@ -56,13 +59,13 @@ export class Showing {
   #lose({ full, bare, resource }: Jid): void {
     if (this.#seen === undefined) return
     if (resource !== '') this.#seen.delete(full)
-    else for (const other of this.#seen) if (other.startsWith(`${bare}/`)) this.#seen.delete(other)
+    else for (const other of this.#seen.keys()) if (other.startsWith(`${bare}/`)) this.#seen.delete(other)
     if (this.#seen.size === 0) this.#seen = undefined
   }
 
-  get seen(): Iterable<string> {
+  get seen(): ReadonlyMap<string, number> {
     return this.#seen ?? NONE
   }
 }
 
-const NONE: readonly string[] = []
+const NONE: ReadonlyMap<string, number> = new Map()

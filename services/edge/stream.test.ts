@@ -141,6 +141,16 @@ describe('RFC 6120 §4.7 the stream header', () => {
     expect(connection.written).toBe(written)
   })
 
+  test('§4.9.1.1 an error of the client’s ends the stream, and is answered by the closing tag alone', async () => {
+    const { connect, edge, process } = await start()
+    const connection = connect().open()
+    connection.take()
+    connection.send("<stream:error><not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
+    expect([connection.take(), connection.ended, edge.streams.size]).toEqual([STREAM_CLOSE, true, 0])
+    const said = process.log.lines.find(({ event }) => event === 'stream.failed_by_client')
+    expect(said?.fields).toMatchObject({ condition: '{urn:ietf:params:xml:ns:xmpp-streams}not-well-formed' })
+  })
+
   test('a closing tag before any login is answered (§4.4)', async () => {
     const { connect, edge } = await start()
     const connection = connect().open()

@@ -17,7 +17,7 @@ import type { ConnectionFacts } from '#core/registry.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_TLS } from '#xmpp/ns.ts'
+import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_STREAM, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
 import { attr, readdress, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { takeBind } from './binding.ts'
@@ -92,6 +92,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   data(bytes: Uint8Array): void {
     if (this.#state === 'closed') return
     this.#heardS = this.#edge.wheel.nowS
+    if (this.#asked) this.#answered()
     try {
       this.#scanner.push(bytes)
     } catch (error) {
@@ -137,6 +138,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   element(element: ScannedElement): void {
     this.#rate.stanzas++
     if (this.#framing === FRAME_FRAMING && element.ns === NS_FRAMING) return this.#frame(element)
+    if (element.ns === NS_STREAM && element.name === 'error') return this.#failedByClient(element)
     switch (this.#state) {
       case 'bound':
         return this.#session!.take(element)
@@ -163,17 +165,28 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   streamEnd(): void {
     this.#scanner.stop()
     this.#closing = true
-    if (this.#session === undefined) return this.#end()
+    if (this.#session === undefined) return this.#end(false)
     this.#session.leave()
-    this.#session.settle(() => this.#end())
+    this.#session.settle(() => this.#end(false))
   }
 
-  #end(): void {
+  /**
+   * RFC 6120 §4.9.1.1: the client has found an error, and so the stream is over. It is closed, and not answered by an error of
+   * ours. That is no end of the session: it was not closed cleanly, and waits to be resumed (XEP-0198 §5).
+   */
+  #failedByClient({ child }: ScannedElement): void {
+    const { address } = this.#connection
+    const condition = child.slice(0, CONDITION_LENGTH_MAX)
+    this.#edge.log.debug('stream.failed_by_client', { condition, jid: this.#session?.jid.full, address })
+    this.#end(true)
+  }
+
+  #end(lost: boolean): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
     this.#sayFarewell()
     this.write(this.#framing.close())
-    this.#finish(false)
+    this.#finish(lost)
     this.#connection.end()
   }
 
@@ -257,16 +270,23 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
     this.fail(new StreamError('conflict', 'resumed on another stream'))
   }
 
+  /** It has said something since it was asked. */
+  #answered(): void {
+    const { limits, wheel } = this.#edge
+    this.#asked = false
+    wheel.add(this, limits.idleSeconds * 1_000)
+  }
+
   /** What it waited for in the wheel has not come, or not been looked at yet. */
   due(): void {
     if (this.#state !== 'bound') return this.fail(new StreamError('connection-timeout', 'no login in time'))
     const { limits, wheel } = this.#edge
-    if (this.#pauses > 0) this.#heardS = wheel.nowS // it may have spoken, and is not read from
-    const silentS = wheel.nowS - this.#heardS
-    if (silentS < limits.idleSeconds) {
+    if (this.#pauses > 0) {
+      this.#heardS = wheel.nowS // it may have spoken, and is not read from
       this.#asked = false
-      return wheel.add(this, (limits.idleSeconds - silentS) * 1_000)
     }
+    const silentS = wheel.nowS - this.#heardS
+    if (silentS < limits.idleSeconds) return wheel.add(this, (limits.idleSeconds - silentS) * 1_000)
     if (this.#asked) return this.cutOff('stream.silent')
     this.#asked = true
     wheel.add(this, ANSWER_S_MAX * 1_000)
@@ -413,6 +433,8 @@ const LAG_S_MAX = 30
 const VERSION = /^0*[1-9][0-9]*\.[0-9]+$/
 /** RFC 5646 §4.4.1 asks for room for 35; what is longer would be repeated on every stanza, and is left out. */
 const LANG_LENGTH_MAX = 64
+/** Of what a client says has gone wrong, as it is logged. */
+const CONDITION_LENGTH_MAX = 200
 
 function bareOrNothing(from: string): string {
   try {

@@ -5,7 +5,7 @@ import { alternativeNames } from './x509.ts'
 
 export const NO_BINDINGS: readonly ChannelBindingType[] = []
 const EXPORTER: readonly ChannelBindingType[] = ['tls-exporter']
-const END_POINT: readonly ChannelBindingType[] = ['tls-server-end-point']
+export const END_POINT: readonly ChannelBindingType[] = ['tls-server-end-point']
 const BOTH: readonly ChannelBindingType[] = [...EXPORTER, ...END_POINT]
 
 /** Which of them there are, without the work of making one. `endPoint`: the hash of the certificate that was shown. */

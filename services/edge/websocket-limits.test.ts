@@ -339,7 +339,42 @@ describe(`${driver}: TLS`, () => {
     expect(server.edge.sessions.size).toBe(1)
   })
 
-  test.runIf(driver === 'ws')('a login can be tied to it, unless a proxy is in between', async () => {
+  test('XEP-0440 a login can be tied to the certificate that was shown, by whatever name, and not through a proxy', async () => {
+    const [first, second] = await pairs()
+    const certificates = new TestTls([first, second])
+    const server = await secure(certificates)
+    for (const [n, servername, { cert, fingerprint }] of [
+      [0, 'example.org', first],
+      [1, 'example.net', second],
+      [2, 'a.chat.example', second],
+      [3, 'nobody.example', first],
+    ] as const) {
+      const client = await new Client(server.url, ['xmpp'], {
+        servername,
+        ca: cert,
+        checkServerIdentity: () => undefined,
+      } as object).opened()
+      const socket = (client.socket as unknown as { _socket: tls.TLSSocket })._socket
+      const { raw, fingerprint256 } = socket.getPeerX509Certificate()!
+      expect(fingerprint256).toBe(fingerprint)
+      const connection = server.connections[n]!
+      expect(connection.channelBinding!('tls-server-end-point')).toEqual(createHash('sha256').update(raw).digest())
+      const features = await client.send(frameHeader()).until('features')
+      expect(features).toContain("<channel-binding type='tls-server-end-point'/>")
+      expect(features).toContain('<mechanism>SCRAM-SHA-256-PLUS</mechanism>')
+      client.socket.terminate()
+      await eventually(() => connection.channelBindings!.length === 0, 'its end')
+      expect(connection.channelBinding!('tls-server-end-point')).toBeUndefined()
+    }
+    const proxied = await secure(new TestTls([certificate]), { trustedProxies: ['127.0.0.1'] })
+    await proxied.connect({ headers: { 'x-forwarded-for': '192.0.2.1' } })
+    expect([proxied.connections[0]!.channelBindings, proxied.connections[0]!.channelBinding!('tls-server-end-point')]).toEqual([
+      [],
+      undefined,
+    ])
+  })
+
+  test.runIf(driver === 'ws')('a login can be tied to the connection itself, unless a proxy is in between', async () => {
     const server = await secure(new TestTls([certificate]), { trustedProxies: ['127.0.0.1'] })
     const direct = await secure(new TestTls([certificate]))
     const client = await direct.connect()

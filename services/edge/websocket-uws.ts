@@ -16,8 +16,9 @@ import { listenError } from '#core/listen-error.ts'
 import { addressOfBytes } from './address.ts'
 import { type CertificatePair, CIPHERS } from './certificate.ts'
 import type { Tls } from './certificates.ts'
-import { isStranger } from './connection.ts'
+import { type ChannelBindingType, isStranger } from './connection.ts'
 import type { Listener } from './main.ts'
+import { END_POINT, NO_BINDINGS } from './tls-facts.ts'
 import {
   FrameConnection,
   IDLE_TIMEOUT_S,
@@ -112,13 +113,13 @@ class Serving {
     this.#library = library
     this.app = options.tls ? library.SSLApp(appOptions(tls.pairs[0]!)) : library.App()
     this.#count(options)
-    this.#route(options, strangers)
+    this.#route(options, strangers, options.tls ? tls.pairs[0] : undefined)
     if (!options.tls) return
     for (const [name, pair] of tls.byHost) {
       if (pair === tls.pairs[0]) continue
       // Each name has routes of its own. COMPAT: for each, the library writes two lines to standard output.
       this.app.addServerName(name, appOptions(pair)).domain(name)
-      this.#route(options, strangers)
+      this.#route(options, strangers, pair)
     }
   }
 
@@ -155,7 +156,8 @@ class Serving {
     setImmediate(gone) // not from within the library
   }
 
-  #route(options: WebSocketOptions, strangers: Set<UwsConnection>): void {
+  /** `shown`: the certificate that whoever comes this way was shown, by the name in his hello. */
+  #route(options: WebSocketOptions, strangers: Set<UwsConnection>, shown: CertificatePair | undefined): void {
     const { path, door } = options
     this.app.ws<UserData>(path, {
       maxPayloadLength: options.frameBytesMax,
@@ -167,7 +169,7 @@ class Serving {
       upgrade: (response, request, context) => upgrade(options, strangers, response, request, context),
       open: (socket) => {
         const data = socket.getUserData()
-        const connection = new UwsConnection(socket, data.client, options)
+        const connection = new UwsConnection(socket, data.client, options, shown)
         data.connection = connection
         this.clients.add(connection)
         strangers.add(connection)
@@ -274,11 +276,28 @@ class UwsConnection extends FrameConnection {
   #resuming = false
   #waiting: Uint8Array[] = []
   #waitingBytes = 0
+  /** RFC 5929 §4.1; undefined where there is no TLS of ours with the client itself. */
+  readonly #endPointHash: Uint8Array | undefined
 
-  constructor(socket: WebSocket<UserData>, client: WebSocketClient, { door, frameBytesMaxBeforeLogin }: WebSocketOptions) {
+  constructor(
+    socket: WebSocket<UserData>,
+    client: WebSocketClient,
+    { door, frameBytesMaxBeforeLogin }: WebSocketOptions,
+    shown: CertificatePair | undefined,
+  ) {
     super(client, door)
     this.#socket = socket
     this.#frameBytesMaxBeforeLogin = frameBytesMaxBeforeLogin
+    this.#endPointHash = client.direct ? shown?.endPointHash : undefined
+  }
+
+  /** The library tells nothing of TLS itself, so there is no tls-exporter; which certificate was shown follows from the way in. */
+  get channelBindings(): readonly ChannelBindingType[] {
+    return this.#endPointHash === undefined || this.gone ? NO_BINDINGS : END_POINT
+  }
+
+  channelBinding(type: ChannelBindingType): Uint8Array | undefined {
+    return type === 'tls-server-end-point' && !this.gone ? this.#endPointHash : undefined
   }
 
   received(frame: Uint8Array): void {

@@ -367,6 +367,23 @@ describe(`${driver}: who is at the other end`, () => {
   )
 
   test.for([
+    ['https, http', '203.0.113.9, 10.1.2.3', true, 'by TLS to the first proxy, which goes on without'],
+    ['http, https', '203.0.113.9, 10.1.2.3', false, 'in the clear to the first proxy, which goes on with TLS'],
+    ['https, http, http', '198.51.100.1, 203.0.113.9, 10.1.2.3', false, 'in the clear; what stands before is his own word'],
+    ['https,wss', '203.0.113.9', true, 'by TLS all the way'],
+    ['https, http', '203.0.113.9', false, 'nobody knows how'],
+    ['https, http', 'unknown', false, 'nobody knows who'],
+  ] as const)(
+    'X-Forwarded-Proto: %s of two proxies used to be no TLS at all; with %s it is %s: %4$s',
+    async ([schemes, forwarded, encrypted]) => {
+      const config = { websocket: { port: 0 }, c2s: {}, trustedProxies: ['127.0.0.0/8', '10.0.0.0/8'] }
+      const server = await start({ config })
+      const said = await features(server, { 'x-forwarded-proto': schemes, 'x-forwarded-for': forwarded })
+      expect([server.connections[0]!.encrypted, said.includes('mechanism')]).toEqual([encrypted, encrypted])
+    },
+  )
+
+  test.for([
     ['198.51.100.9, 203.0.113.9:4711', '203.0.113.9', 'a port beside it'],
     ['198.51.100.9, [2001:db8::1]:4711', '2001:db8::1', 'brackets and a port'],
     ['198.51.100.9, [2001:db8::1]', '2001:db8::1', 'brackets'],

@@ -70,10 +70,20 @@ export function clientFinder(trusts: (address: string) => boolean, tls: boolean)
       return { address: peer, loopback: direct && isLoopback(peer), encrypted: tls, direct }
     }
     const client = clientBehind(trusts, forwarded)
-    const scheme = header('x-forwarded-proto').trim().toLowerCase()
-    const encrypted = tls || scheme === 'https' || scheme === 'wss'
+    const encrypted = tls || isSecure(header('x-forwarded-proto'), forwarded, client)
     return { address: client ?? peer, loopback: client !== undefined && isLoopback(client), encrypted, direct: false }
   }
+}
+
+/**
+ * How the client came to the first proxy of ours. Of several schemes, one of each proxy, that is the one beside the client's
+ * address; where they do not go by pairs nobody knows whose is whose, and all of them must be.
+ */
+function isSecure(schemes: string, forwarded: string, client: string | undefined): boolean {
+  const said = schemes.split(',').map((scheme) => /^(?:https|wss)$/i.test(scheme.trim()))
+  if (said.length === 1) return said[0]!
+  const heard = forwarded.split(',').map((entry) => addressIn(entry.trim()))
+  return heard.length === said.length && client !== undefined ? said[heard.lastIndexOf(client)]! : said.every(Boolean)
 }
 
 /**

@@ -22,7 +22,7 @@ export function alternativeNames(certificate: X509Certificate): AlternativeNames
       const [type, explicit] = children(content)
       if (type?.tag !== OID || type.content.toString('hex') !== ID_ON_XMPP_ADDR || explicit?.tag !== EXPLICIT_0) continue
       const [name] = children(explicit.content)
-      if (name?.tag === UTF8_STRING) xmppAddrs.push(UTF8.decode(name.content))
+      if (name?.tag === UTF8_STRING) xmppAddrs.push(textOf(name.content))
     }
   }
   return { dns, xmppAddrs }
@@ -83,17 +83,18 @@ interface Value {
 /** RFC 4055 §3.1: of `RSASSA-PSS-params`, where SHA-1 is what stands for nothing. */
 function pssHash(certificate: Buffer): string | undefined {
   const [, algorithm] = children(single(certificate, SEQUENCE))
-  const [, parameters] = children(algorithm!.content)
+  const [, parameters] = children(demanded(algorithm))
   const hash = parameters === undefined ? undefined : children(parameters.content).find(({ tag }) => tag === EXPLICIT_0)
   if (hash === undefined) return 'sha256'
   const [oid] = children(single(hash.content, SEQUENCE))
-  return HASHES[oid!.content.toString('hex')]
+  const name = demanded(oid).toString('hex')
+  return Object.hasOwn(HASHES, name) ? HASHES[name] : undefined
 }
 
 /** What is in the SEQUENCE of names; nothing where there is none. */
 function subjectAltName(certificate: Buffer): Buffer {
   const [tbs] = children(single(certificate, SEQUENCE))
-  const extensions = children(tbs!.content).find(({ tag }) => tag === EXTENSIONS)
+  const extensions = children(demanded(tbs)).find(({ tag }) => tag === EXTENSIONS)
   if (extensions !== undefined)
     for (const extension of children(single(extensions.content, SEQUENCE))) {
       const [type, ...rest] = children(extension.content)
@@ -102,6 +103,20 @@ function subjectAltName(certificate: Buffer): Buffer {
         return single(value.content, SEQUENCE)
     }
   return Buffer.alloc(0)
+}
+
+/** The content of a value that there must be. */
+function demanded(value: Value | undefined): Buffer {
+  if (value === undefined) throw new RangeError('DER: a value is missing')
+  return value.content
+}
+
+function textOf(bytes: Buffer): string {
+  try {
+    return UTF8.decode(bytes)
+  } catch (cause) {
+    throw new RangeError('DER: a UTF8String that is none', { cause })
+  }
 }
 
 /** The content of the one value that is there. */

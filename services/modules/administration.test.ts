@@ -207,6 +207,15 @@ describe('XEP-0133 §4.7 Change User Password', () => {
     expect(await hasPassword(place.server, 'juliet@example.org', 'R0m30')).toBe(false)
   })
 
+  test('an administrator who changes his own used to lose the session that waits for the answer: the others end', async () => {
+    await using place = await serve()
+    const other = await place.server.online('bard@example.org/other')
+    await given(place.bard, node('change-user-password'), { accountjid: ['bard@example.org'], password: ['V3r0n4'] })
+    await place.server.quiet()
+    expect([place.bard.closed, other.closed?.condition]).toEqual([undefined, 'not-authorized'])
+    expect(await hasPassword(place.server, 'bard@example.org', 'V3r0n4')).toBe(true)
+  })
+
   test('of no account is item-not-found', async () => {
     await using place = await serve()
     const fields = { accountjid: ['nobody@example.org'], password: ['V3r0n4'] }

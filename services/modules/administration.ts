@@ -4,6 +4,7 @@
 // owner. It is about accounts of the domain that is asked. Messages that stand for a while are in standing-messages.ts.
 // Left out are lists of who may not be talked to (§4.11, §4.12), the list of administrators, which is in the configuration,
 // and the end of the process (§4.30, §4.31), which is for whoever can start it again.
+import type { Reached } from '#core/administration.ts'
 import { mayManage } from '#core/hosts.ts'
 import { type App, defineModule } from '#core/module.ts'
 import type { MaybePromise } from '#core/store.ts'
@@ -34,13 +35,19 @@ export default defineModule({
     for (const command of [...accountCommands(users), ...questions(users), ...counts(app), ...lists(app)]) add(command)
     add(
       asking('announce', 'Send Announcement to Online Users', [announcement], async ({ domain, values }) => {
-        let reached = { accounts: 0, sessions: 0 }
-        for await (reached of app.administration.announce(linesOf(values, 'announcement'), { domain }));
+        const reached = await reachedBy(app.administration.announce(linesOf(values, 'announcement'), { domain }))
         return { note: `It was sent to ${reached.accounts} users in ${reached.sessions} sessions.` }
       }),
     )
   },
 })
+
+/** Waits for the end of an announcement: what it had reached by then. */
+export async function reachedBy(announcing: AsyncIterable<Reached>): Promise<Reached> {
+  let last: Reached = { accounts: 0, sessions: 0 }
+  for await (const reached of announcing) last = reached
+  return last
+}
 
 const announcement = makeField('text-multi', 'announcement', { label: 'Announcement', required: true })
 
@@ -197,7 +204,10 @@ function accountCommands(users: Users): readonly Command[] {
       'Change User Password',
       [jidField('The account'), passwordField('password', 'Its new password')],
       async (call) => {
-        await app.ask('router', one(call).bare, 'account.password', { password: password(call) })
+        const { bare } = one(call)
+        // XEP-0077 §3.3: whoever changes his own stays where he is, and is told that it is done.
+        const except = app.sessions(call.account).find(({ jid }) => jid.full === call.from.full && jid.bare === bare)?.session
+        await app.ask('router', bare, 'account.password', { password: password(call), except })
       },
     ),
   ]

@@ -15,12 +15,12 @@ import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'
+import { NS_SID } from '#xmpp/ns.ts'
 import { attr, childOf, childrenOf, type Element, el, type Stanza, stanza, textOf } from '#xmpp/stanza.ts'
 
 const NS = 'urn:xmpp:blocking'
 const NS_ERRORS = 'urn:xmpp:blocking:errors'
 const NS_REPORTING = 'urn:xmpp:reporting:1'
-const NS_STANZA_ID = 'urn:xmpp:sid:0'
 
 /** Set on a session that has asked for the list and is owed a push of every change (§3.3). */
 const INTERESTED = 'blocking.interested'
@@ -174,11 +174,12 @@ class Commands {
   }
 
   /** §3.3. */
-  async block({ account, payload, afterwards }: IqCall): Promise<void> {
+  async block(call: IqCall): Promise<void> {
+    const { account, payload, afterwards } = call
     const items = childrenOf(payload, 'item', NS)
     if (items.length === 0) throw new StanzaError('bad-request', 'block names no item')
     const reports = items.flatMap((item) => reportOf(account, item))
-    await this.#change(account, 'block', jidsOf(items), (list, named) => {
+    await this.#change(call, 'block', jidsOf(items), (list, named) => {
       const known = new Set(list)
       const fresh = named.filter((jid) => !known.has(jid))
       return fresh.length === 0 ? list : this.#demandRoom([...list, ...fresh])
@@ -189,8 +190,8 @@ class Commands {
   }
 
   /** §3.4; one that names no item unblocks all (§3.5). */
-  async unblock({ account, payload }: IqCall): Promise<void> {
-    await this.#change(account, 'unblock', jidsOf(childrenOf(payload, 'item', NS)), (list, named) => {
+  async unblock(call: IqCall): Promise<void> {
+    await this.#change(call, 'unblock', jidsOf(childrenOf(call.payload, 'item', NS)), (list, named) => {
       const gone = new Set(named)
       const left = gone.size === 0 ? NOBODY : list.filter((jid) => !gone.has(jid))
       return left.length === list.length ? list : left
@@ -199,7 +200,7 @@ class Commands {
 
   /** Changes the list, pushes the command to whoever has asked for the list, and resolves when it is in force in both roles. */
   async #change(
-    account: Jid,
+    { account, again }: IqCall,
     command: 'block' | 'unblock',
     named: readonly string[],
     edit: (list: Blocklist, named: readonly string[]) => Blocklist,
@@ -213,7 +214,17 @@ class Commands {
       const push = el(command, NS, {}, ...itemsOf(named))
       this.#app.push(session, stanza('iq', account, { to: session.jid, id: randomId(6), type: 'set' }, push))
     }
-    await this.#lists.confirm(account, { blocked: without(after, before), unblocked: without(before, after) })
+    const changed = { blocked: without(after, before), unblocked: without(before, after) }
+    await this.#lists.confirm(account, again ? this.#named(command, named) : changed)
+  }
+
+  /**
+   * What may have changed when this was asked for the first time: then whoever was to tell presence is dead, and the list does
+   * not say any more who was unblocked with all others. A contact who sees the account go, or come, twice is none the worse.
+   */
+  #named(command: 'block' | 'unblock', named: readonly string[]): Change {
+    if (command === 'block') return { blocked: named, unblocked: [] }
+    return { blocked: [], unblocked: named.length === 0 ? this.#app.server.domains : named }
   }
 
   #demandRoom(list: Blocklist): Blocklist {
@@ -258,7 +269,7 @@ function reportOf(reporter: Jid, item: Element): Report[] {
   const reason = attr(report, 'reason')
   if (reason === '') throw new StanzaError('bad-request', 'a report gives its reason')
   const texts = childrenOf(report, 'text', NS_REPORTING)
-  const stanzaIds = childrenOf(report, 'stanza-id', NS_STANZA_ID)
+  const stanzaIds = childrenOf(report, 'stanza-id', NS_SID)
   return [
     {
       reporter,

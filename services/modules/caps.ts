@@ -2,14 +2,14 @@
 import { createHash } from 'node:crypto'
 import { factsOf } from '#core/hosts.ts'
 import { type AnyModule, defineModule, type ServerFacts } from '#core/module.ts'
-import { NS_DATA } from '#xmpp/ns.ts'
+import { NS_DATA, NS_OURS } from '#xmpp/ns.ts'
 import { attr, childrenOf, type Element, el, textOf } from '#xmpp/stanza.ts'
 import disco, { hostInfo, NS_DISCO_INFO } from './disco.ts'
 
 const NS = 'http://jabber.org/protocol/caps'
 
-/** §4: names the software, not where it runs. In a domain that is nobody's (RFC 6761 §6.4) until it has a home. */
-const SOFTWARE_NODE = 'https://rookery.invalid'
+/** §4: names the software, not where it runs. */
+const SOFTWARE_NODE = NS_OURS
 
 /** Hashes that can be checked (§9.1 asks for SHA-1), by their names in the registry of IANA. */
 const HASHES: ReadonlyMap<string, string> = new Map([

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { type AnyModule, defineModule } from '#core/module.ts'
-import { type Answer, type HarnessOptions, harness, type Refusal, type TestClient } from '#test/harness.ts'
+import { type Answer, type HarnessOptions, harness, type Refusal, type TestClient, type TestServer } from '#test/harness.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Field, formElement, makeField, makeForm, parseForm, value } from '#xmpp/form.ts'
 import { parseJid } from '#xmpp/jid.ts'
@@ -327,6 +327,15 @@ describe('XEP-0050 §4.4 possible errors', () => {
   })
 })
 
+/** Somebody's, of the same owner: bounds are of one process. */
+function besideBard({ ownership }: TestServer, resource: string): string {
+  const ownerOf = (full: string) => ownership.ownerOf('router', parseJid(full).bare)
+  for (let n = 0; ; n++) {
+    const full = `groundling${n}@example.org/${resource}`
+    if (ownerOf(full) === ownerOf(BARD)) return full
+  }
+}
+
 describe('how many there may be', () => {
   test('an account that has begun too many is not-allowed (§3.3), until one has ended', async () => {
     await using server = await serve({ ...ADMIN, modules: { commands: { sessionsPerAccountMax: 2 } } })
@@ -351,7 +360,7 @@ describe('how many there may be', () => {
     const clock = manualClock()
     await using server = await serve({ ...ADMIN, clock, modules: { commands: { sessionsMax: 1, sessionSeconds: 60 } } })
     await told(say(await server.connect(BARD), {}))
-    const groundling = await server.connect('groundling@example.org/pit')
+    const groundling = await server.connect(besideBard(server, 'pit'))
     expect(await refusal(say(groundling, { node: 'ask' }))).toBe('wait resource-constraint')
     clock.advance(60_000)
     expect((await told(say(groundling, { node: 'ask' }))).attrs.status).toBe('executing')

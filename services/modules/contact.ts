@@ -6,7 +6,7 @@ import { defineModule } from '#core/module.ts'
 import type { OptionSpec } from '#core/options.ts'
 import { formElement, makeField, makeForm } from '#xmpp/form.ts'
 
-const FORM_TYPE = 'http://jabber.org/network/serverinfo'
+const NS_SERVERINFO = 'http://jabber.org/network/serverinfo'
 
 /** In the order of §7.1; the field of `abuse` is `abuse-addresses`. */
 const PURPOSES = ['abuse', 'admin', 'feedback', 'sales', 'security', 'status', 'support'] as const
@@ -34,7 +34,7 @@ export default defineModule<void, Options>({
     const given = PURPOSES.filter((purpose) => options[purpose]?.length > 0)
     if (given.length === 0) return []
     const fields = given.map((purpose) => makeField('list-multi', `${purpose}-addresses`, { values: options[purpose] }))
-    return [formElement(makeForm('result', FORM_TYPE, fields))] // §3
+    return [formElement(makeForm('result', NS_SERVERINFO, fields))] // §3
   },
 
   setup() {},

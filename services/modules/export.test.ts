@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
 import { Administration } from '#core/administration.ts'
-import { soleOwnership } from '#core/ownership.ts'
 import { give, given } from '#test/commands.ts'
 import { type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
 import { values } from '#xmpp/form.ts'
@@ -30,7 +29,7 @@ const serve = (options: HarnessOptions = {}) => harness(ALL, options)
 
 /** The document, and its pages. */
 async function exported(server: TestServer, account = JULIET): Promise<{ text: string; pages: number; user: Element }> {
-  const administration = new Administration(server.caller, soleOwnership(server.process.id))
+  const administration = new Administration(server.caller, server.ownership)
   const pages: string[] = []
   for await (const page of administration.export(parseJid(account))) pages.push(page)
   const text = pages.join('')

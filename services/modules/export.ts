@@ -13,13 +13,14 @@ import { ACCOUNT_RECORD } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { makeField, makeForm } from '#xmpp/form.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
+import { NS_OURS } from '#xmpp/ns.ts'
 import { formatDateTime } from '#xmpp/time.ts'
 import { asBuffer, escapeAttribute, escapeText } from '#xmpp/xml.ts'
 import commands from './commands.ts'
 
-/** Of what the format has no words for. In a domain that is nobody's (RFC 6761 §6.4). */
-const NS_STORED = 'https://rookery.invalid/stored'
-const NODE = 'https://rookery.invalid/commands#export'
+/** Of what the format has no words for. */
+const NS_STORED = `${NS_OURS}/stored`
+const NODE = `${NS_OURS}/commands#export`
 
 /** Characters of one page, but for one entry that is larger by itself: in JSON it has to fit into one body of the bus. */
 const PAGE_LENGTH = 128 * 1024

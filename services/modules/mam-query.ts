@@ -14,8 +14,9 @@ export const NS_MAM = 'urn:xmpp:mam:2'
 export interface ArchiveQuery {
   /** `before` and `after` are the narrower of the form's and the page's. `reverse`: the page is the last of the range. */
   readonly range: Omit<JournalRange, 'limit'>
-  /** The ids that were named: each must be in the archive (§4.3.2). */
+  /** The ids that were named: each must be in the archive (§4.3.2), and no older than what is shown of it. */
   readonly named: readonly string[]
+  readonly oldest: string | undefined
   /** Results wanted; undefined: as many as the server likes. 0: only their number. */
   readonly max: number | undefined
   /** The page is not one that follows another. */
@@ -33,8 +34,8 @@ const FIELDS: ReadonlySet<string> = new Set([FORM_TYPE, 'with', 'start', 'end'])
 /** It comes back with each result. Nobody needs more, and a page may have hundreds. */
 const QUERY_ID_UNITS_MAX = 256
 
-/** Reads `<query/>`. Throws StanzaError. */
-export function archiveQueryOf(query: Element, account: Jid): ArchiveQuery {
+/** Reads `<query/>`. `oldest`: what is shown is behind this. Throws StanzaError. */
+export function archiveQueryOf(query: Element, account: Jid, oldest?: string): ArchiveQuery {
   const queryId = attr(query, 'queryid')
   if (queryId.length > QUERY_ID_UNITS_MAX)
     throw new StanzaError('bad-request', `queryid is over ${QUERY_ID_UNITS_MAX} characters`)
@@ -48,22 +49,23 @@ export function archiveQueryOf(query: Element, account: Jid): ArchiveQuery {
   const { after, before } = page ?? { after: undefined, before: undefined }
   return {
     range: {
-      after: latest(start === undefined ? undefined : archiveIdAt(start.ceilMs), after),
+      after: latest(oldest, latest(start === undefined ? undefined : archiveIdAt(start.ceilMs), after)),
       before: earliest(end === undefined ? undefined : archiveIdAt(end.ms + 1), before === '' ? undefined : before),
       reverse: before !== undefined,
       thread,
       only,
     },
     named: [after, before].filter((id) => id !== undefined && id !== '') as string[],
+    oldest,
     max: page?.max,
     fromTheEnd: after === undefined && (before === undefined || before === ''),
     queryId,
   }
 }
 
-/** What is named and cannot be in any archive is not looked for. */
-export function mayBeArchived(ids: readonly string[]): boolean {
-  return ids.every(isArchiveId)
+/** What is named and cannot be in any archive is not looked for, nor what has expired. */
+export function mayBeArchived({ named, oldest = '' }: ArchiveQuery): boolean {
+  return named.every((id) => isArchiveId(id) && id >= oldest)
 }
 
 function filledIn(query: Element): Form | undefined {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Table, TableUnavailable } from '#table/table.ts'
+import { isCluster } from '#test/form.ts'
 import { type Answer, flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DATA, NS_DELAY, NS_RSM } from '#xmpp/ns.ts'
@@ -242,7 +243,7 @@ describe('XEP-0313 §6.1.1 what is kept', () => {
     const { server, romeo, juliet } = setup
     table.away = true
     romeo.message(JULIET, 'one')
-    await logged(server, 'commit.delayed')
+    await logged(server, isCluster ? 'log.delayed' : 'commit.delayed')
     expect([romeo.settled, juliet.bodies()]).toEqual([false, []])
     table.away = false
     await server.quiet()
@@ -266,6 +267,99 @@ describe('XEP-0313 §6.1.1 what is kept', () => {
     expect((await page(setup.juliet)).fin).toEqual(
       el('fin', NS, { complete: 'true' }, el('set', NS_RSM, {}, el('count', NS_RSM, {}, '0'))),
     )
+  })
+
+  describe('for as long as the options say now, whatever they said when it came', () => {
+    const DAY_MS = 86_400_000
+    const clock = manualClock()
+    const table = memoryTable({ now: () => clock.now() })
+    /** A server that keeps so long, as long as `use` takes. */
+    async function keeping(expiryDays: number, use: (setup: Setup) => Promise<void>): Promise<void> {
+      await using setup = await setUp({ clock, table, modules: { mam: { expiryDays } } })
+      await use(setup)
+    }
+    const bodies = async ({ juliet }: Setup, fields?: Record<string, string>) =>
+      (await page(juliet, { fields: fields ?? {} })).bodies
+    async function stored(): Promise<string[]> {
+      const rows: string[] = []
+      for await (const { sk } of table.query(`j#mam#${JULIET}`)) rows.push(sk)
+      return rows
+    }
+    async function say({ server, romeo }: Setup, ...texts: string[]): Promise<void> {
+      for (const text of texts) romeo.message(JULIET, text)
+      await server.quiet()
+    }
+
+    test('a time that was shorter in between used to leave a hole', async () => {
+      await keeping(0, (setup) => say(setup, 'one'))
+      await keeping(7, (setup) => say(setup, 'two'))
+      await keeping(0, (setup) => say(setup, 'three'))
+      clock.advance(8 * DAY_MS)
+      await keeping(0, async (setup) => expect(await bodies(setup)).toEqual(['one', 'two', 'three']))
+    })
+
+    test('a time that has become shorter used to leave what was old: it hides it at once, on every page', async () => {
+      await keeping(7, async (setup) => {
+        expect([await bodies(setup), await bodies(setup, { with: ROMEO })]).toEqual([[], []])
+        expect((await page(setup.juliet, { set: { max: '0' } })).set).toEqual({ count: '0' })
+        expect((await page(setup.juliet, { set: { before: '' } })).complete).toBe('true')
+        const [first] = await stored()
+        expect(await refusal(setup.juliet, { set: { after: first! } })).toBe('item-not-found')
+      })
+    })
+
+    test('a time that is longer again shows what is still there', async () => {
+      await keeping(365, async (setup) => expect(await bodies(setup, { with: ROMEO })).toEqual(['one', 'two', 'three']))
+    })
+
+    test('what is too old is deleted, also of accounts that nobody uses, and nothing else is', async () => {
+      await keeping(7, async (setup) => {
+        const nurse = await setup.server.online('nurse@example.org/hall')
+        nurse.message(ROMEO, 'four')
+        await logged(setup.server, 'archive.expired')
+        await setup.server.quiet()
+        expect(await stored()).toEqual([])
+      })
+      await keeping(0, async (setup) => {
+        expect(await bodies(setup)).toEqual([])
+        expect((await page(setup.romeo)).bodies).toEqual(['four'])
+      })
+    })
+
+    test('more than one portion of it is deleted from the oldest on', async () => {
+      await keeping(0, (setup) => say(setup, ...Array.from({ length: 1_100 }, (_, i) => `${i}`)))
+      clock.advance(8 * DAY_MS)
+      await keeping(7, async (setup) => {
+        await say(setup, 'young')
+        await logged(setup.server, 'archive.expired')
+        await setup.server.quiet()
+        expect((await stored()).filter((sk) => !sk.startsWith('~'))).toHaveLength(1)
+        expect((await stored()).filter((sk) => sk.startsWith('~'))).toHaveLength(1)
+      })
+    })
+
+    test('a table that is away leaves it to the next day', async () => {
+      clock.advance(8 * DAY_MS)
+      let away = true
+      const unlisted: Table = {
+        ...flakyTable(table),
+        async *query(pk, range) {
+          if (away && pk.startsWith('u#')) throw new TableUnavailable('no list of accounts')
+          yield* table.query(pk, range)
+        },
+      }
+      await using setup = await setUp({ clock, table: unlisted, modules: { mam: { expiryDays: 7 } } })
+      const { server } = setup
+      await say(setup, 'five')
+      await logged(server, 'archive.sweep_delayed')
+      away = false
+      expect(await stored()).not.toEqual([])
+      clock.advance(DAY_MS + 1_000)
+      await say(setup, 'six')
+      await logged(server, 'archive.expired')
+      await server.quiet()
+      expect(await bodies(setup)).toEqual(['five', 'six'])
+    })
   })
 
   test('until the account is removed: the next of that name has an empty one', async () => {

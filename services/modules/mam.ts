@@ -9,19 +9,19 @@ import type { OfflineMessage, Passage } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
 import type { AccountJournal } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
-import { Children, withoutChildren } from '#xmpp/children.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import { type Jid, parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_DELAY, NS_SID } from '#xmpp/ns.ts'
 import { setElement } from '#xmpp/rsm.ts'
 import { type Element, el, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
 import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
+import { ArchiveExpiry } from './archive-expiry.ts'
 import { ArchiveSizes } from './archive-size.ts'
 import { type ArchiveQuery, archiveQueryOf, FORM, mayBeArchived, NS_MAM } from './mam-query.ts'
+import { hasIdOf, removeForgedIds, STANZA_ID_NAME } from './stanza-id.ts'
 import { isWorthArchiving } from './worth-archiving.ts'
 
-const NS_SID = 'urn:xmpp:sid:0'
 const NS_FORWARD = 'urn:xmpp:forward:0'
 
 interface Options {
@@ -61,7 +61,7 @@ export default defineModule<void, Options>({
       default: 0,
       min: 0,
       max: 36_500,
-      doc: 'Days after which a message is deleted from the archives; 0: never. It holds for what is archived from now on.',
+      doc: 'Days after which a message is shown in no archive any more, and is deleted within another day; 0: never. A change holds for what is there, too.',
     },
     accountBytesMax: {
       default: 1_073_741_824,
@@ -73,7 +73,9 @@ export default defineModule<void, Options>({
 
   setup(app) {
     if (app.role !== 'router') return
-    app.needNamed('delay') // its stamp comes first: a note that is not ours is not archived, either
+    // Their stamps come first: neither a note nor an id that is not ours is archived.
+    app.needNamed('delay')
+    if (app.needNamed<true>('stanza-id') === undefined) removeForgedIds(app as App)
     const archive = new Archive(app, app.journal('mam', 'unique'))
     app.stamp('outbound', (stanza, passage) => (stanza.name === 'message' ? archive.sent(stanza, passage) : stanza))
     app.stamp('inbound', (stanza, passage) => (stanza.name === 'message' ? archive.received(stanza, passage) : stanza))
@@ -98,7 +100,6 @@ const COUNTED_MAX = 1_000
 /** What a query may pass over, an entry counting so much more than its bytes: it looks for what is not there. */
 const PASSED_OVER_BYTES_MAX = 32 * 1024 * 1024
 const PASSED_OVER_COST_BYTES = 512
-const DAY_S = 86_400
 
 interface Result {
   readonly id: string
@@ -109,59 +110,48 @@ class Archive {
   readonly #app: App<Options>
   readonly #journal: AccountJournal
   readonly #sizes: ArchiveSizes
+  readonly #expiry: ArchiveExpiry
   readonly #out = new Writer(4_096)
 
   constructor(app: App<Options>, journal: AccountJournal) {
     this.#app = app
     this.#journal = journal
     this.#sizes = new ArchiveSizes(app, journal, app.options.accountBytesMax)
+    this.#expiry = new ArchiveExpiry(app, journal, app.options.expiryDays)
   }
 
   /** §3.5: others are not told where it is in the sender's archive. What one writes to oneself is kept as it is received. */
   sent(message: Stanza, passage: Passage): Stanza {
     const { account, peer } = passage
-    const clean = this.#withoutForgedId(message, account)
-    if (peer.bare !== account.bare && isWorthArchiving(clean)) this.#keep(clean, passage)
-    return clean
+    if (peer.bare !== account.bare && isWorthArchiving(message)) this.#keep(message, passage)
+    return message
   }
 
   received(message: Stanza, passage: Passage): Stanza {
-    const clean = this.#withoutForgedId(message, passage.account)
-    if (!isWorthArchiving(clean)) return clean
-    this.#keep(clean, passage)
-    return withStanzaId(clean, passage)
+    if (!isWorthArchiving(message)) return message
+    this.#keep(message, passage)
+    return withStanzaId(message, passage)
   }
 
   #keep(message: Stanza, { account, peer, archiveId, cause }: Passage): void {
     writeStanza(this.#out, message)
     const entry = this.#out.take()
     if (entry.length > ENTRY_BYTES_MAX) throw tooLarge()
-    const { expiryDays } = this.#app.options
-    const expiresAtS = expiryDays === 0 ? undefined : Math.floor(archiveIdTime(archiveId) / 1_000) + expiryDays * DAY_S
-    this.#journal.append(account, archiveId, entry, expiresAtS, [peer.bare], cause)
+    this.#journal.append(account, archiveId, entry, undefined, [peer.bare], cause)
     this.#sizes.add(account, archiveId, entry.length)
-  }
-
-  /** XEP-0359 §3, rule 2: an id that says it is of this archive is only ever its own. */
-  #withoutForgedId(message: Stanza, { bare }: Jid): Stanza {
-    if (asBuffer(message.payload).indexOf(STANZA_ID) < 0) return message
-    return withoutChildren(message, (child, bytes) => isStanzaIdBy(child, bytes, bare))
+    this.#expiry.note(archiveId)
   }
 
   /** What is in the archive has arrived, whether or not the spool has room for it, or the resource it was for is there. */
   vouch(message: OfflineMessage): void {
-    const { account, stanza } = message
-    const bytes = asBuffer(stanza.payload)
-    if (bytes.indexOf(STANZA_ID) < 0) return
-    CHILDREN.begin()
-    while (!message.kept && CHILDREN.next(bytes)) message.kept = isStanzaIdBy(CHILDREN, bytes, account.bare)
+    if (hasIdOf(message.stanza, message.account)) message.kept = true
   }
 
   /** §4. All of a page is read before any of it is sent: a table that fails in between would have it sent twice. */
   async query({ account, session, payload }: IqCall): Promise<Element | undefined> {
     if (session === undefined) return undefined // it is gone
-    const query = archiveQueryOf(payload, account)
-    await this.#demandArchived(account, query.named)
+    const query = archiveQueryOf(payload, account, this.#expiry.oldest)
+    await this.#demandArchived(account, query)
     if (query.max === 0) return this.#count(account, query)
     const { results, complete } = await this.#page(account, query)
     for (const result of results) this.#app.push(session, resultOf(result, query.queryId, account, session))
@@ -176,9 +166,9 @@ class Archive {
   }
 
   /** §4.3.2: item-not-found, also where the place of what is gone could still be told. */
-  async #demandArchived(account: Jid, ids: readonly string[]): Promise<void> {
-    if (mayBeArchived(ids)) {
-      const entries = await Promise.all(ids.map((id) => this.#journal.get(account, id)))
+  async #demandArchived(account: Jid, query: ArchiveQuery): Promise<void> {
+    if (mayBeArchived(query)) {
+      const entries = await Promise.all(query.named.map((id) => this.#journal.get(account, id)))
       if (!entries.includes(undefined)) return
     }
     throw new StanzaError('item-not-found', 'there is no message of that id in the archive')
@@ -241,22 +231,6 @@ class Search {
   }
 }
 
-/** The name of the element, which cannot be spelled in another way; its namespace is also that of the frequent origin-id. */
-const STANZA_ID = Buffer.from('stanza-id')
-const STANZA_ID_NAME = `{${NS_SID}}stanza-id`
-const CHILDREN = new Children()
-
-function isStanzaIdBy(child: Children, bytes: Buffer, bare: string): boolean {
-  if (child.name !== STANZA_ID_NAME) return false
-  const by = child.attribute(bytes, 'by')
-  if (by === bare) return true
-  try {
-    return parseJid(by).full === bare // however it is spelled
-  } catch {
-    return false
-  }
-}
-
 /** XEP-0359 §2.1, behind the message's own bytes. */
 function withStanzaId(message: Stanza, { account, archiveId }: Passage): Stanza {
   const { name, from, to, id, type, lang, child, payload, trace } = message
@@ -264,7 +238,7 @@ function withStanzaId(message: Stanza, { account, archiveId }: Passage): Stanza 
   const bytes = Buffer.allocUnsafe(payload.length + Buffer.byteLength(stanzaId))
   bytes.set(payload)
   bytes.write(stanzaId, payload.length)
-  return stanzaOfBytes(name, from, to, id, type, lang, child || `{${NS_SID}}stanza-id`, bytes, trace)
+  return stanzaOfBytes(name, from, to, id, type, lang, child || STANZA_ID_NAME, bytes, trace)
 }
 
 function resultOf(result: Result, queryId: string, account: Jid, session: Session): Stanza {

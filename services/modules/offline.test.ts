@@ -247,6 +247,116 @@ describe('XEP-0160 §2: the queue is full', () => {
   })
 })
 
+describe('more than a session may leave unacknowledged', () => {
+  const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `${from + i}`)
+  /** Portions of 200. */
+  const options: HarnessOptions = { config: { limits: { unackedStanzas: 100 } }, modules: { offline: { messagesMax: 5_000 } } }
+  const isPing = ({ name, id }: Stanza) => name === 'iq' && id === 'offline-more'
+  const pings = (client: TestClient) => client.received.filter(isPing)
+  const answer = (client: TestClient, type = 'result') =>
+    client.send(client.stanza('iq', { to: parseJid('example.org'), id: 'offline-more', type }))
+  const said = (client: TestClient) => client.bodies().filter((body) => body !== '')
+
+  async function kept(count: number, more: HarnessOptions = options) {
+    const setup = await setUp(more)
+    for (const text of numbers(0, count)) setup.romeo.message(JULIET, text)
+    await setup.server.quiet()
+    return setup
+  }
+
+  test('used to come at once, which ended the session each time: it comes in portions, the next when the client has got there', async () => {
+    await using setup = await kept(450)
+    const { server } = setup
+    const juliet = await server.online('juliet@example.org/balcony')
+    expect([said(juliet), pings(juliet).length]).toEqual([numbers(0, 200), 1])
+    expect(pings(juliet)[0]!.from.full).toBe('example.org')
+    answer(juliet)
+    await server.quiet()
+    expect([said(juliet), pings(juliet).length]).toEqual([numbers(0, 400), 2])
+    answer(juliet, 'error') // XEP-0199 §4: it is an answer, too
+    await server.quiet()
+    expect([said(juliet), pings(juliet).length, await entries(server)]).toEqual([numbers(0, 450), 2, 0])
+    answer(juliet)
+    await server.quiet()
+    expect(said(juliet)).toHaveLength(450)
+  })
+
+  test('comes in portions by bytes, too', async () => {
+    const limits = { writeBufferBytes: 600_000 }
+    await using setup = await setUp({ config: { limits }, modules: { offline: { messagesMax: 5_000 } } })
+    const { server, romeo } = setup
+    for (let n = 0; n < 280; n++) romeo.message(JULIET, `${n}`) // some 1000 bytes each, as a session keeps them
+    await server.quiet()
+    const first = await server.online('juliet@example.org/balcony')
+    expect([said(first).length, pings(first).length]).toEqual([280, 0])
+    first.disconnect()
+    await server.quiet()
+    for (let n = 0; n < 900; n++) romeo.message(JULIET, `${n}`)
+    await server.quiet()
+    const second = await server.online('juliet@example.org/balcony')
+    expect(said(second).length).toBeGreaterThan(400)
+    expect(said(second).length).toBeLessThan(780)
+    expect(pings(second)).toHaveLength(1)
+  })
+
+  test('goes to the session that was first alone, and to another one when that has ended', async () => {
+    await using setup = await kept(450)
+    const { server } = setup
+    const balcony = await server.online('juliet@example.org/balcony')
+    const chamber = await server.online('juliet@example.org/chamber')
+    answer(chamber) // which it was not asked for
+    await server.quiet()
+    expect([said(balcony).length, said(chamber).length]).toEqual([200, 0])
+    balcony.disconnect()
+    await server.quiet()
+    expect(said(chamber)).toEqual(numbers(200, 400))
+    answer(chamber)
+    await server.quiet()
+    expect([said(chamber), await entries(server)]).toEqual([numbers(200, 450), 0])
+  })
+
+  test('waits where its session takes no more, and for the next one where that never answers', async () => {
+    await using setup = await kept(450)
+    const { server } = setup
+    const balcony = await server.online('juliet@example.org/balcony')
+    balcony.available(-1)
+    await server.quiet()
+    answer(balcony)
+    await server.quiet()
+    expect([said(balcony).length, await entries(server)]).toEqual([200, 250])
+    balcony.disconnect()
+    await server.quiet()
+    const chamber = await server.online('juliet@example.org/chamber')
+    expect(said(chamber)).toEqual(numbers(200, 400))
+    chamber.send(chamber.stanza('presence', { type: 'unavailable' }))
+    await server.quiet()
+    chamber.available()
+    await server.quiet()
+    expect(said(chamber)).toEqual(numbers(200, 450))
+  })
+
+  test('is not what somebody else is answered, who happens to use the same id', async () => {
+    await using setup = await kept(450)
+    const { server, romeo } = setup
+    const juliet = await server.online('juliet@example.org/balcony')
+    juliet.send(juliet.stanza('iq', { to: romeo.jid, id: 'offline-more', type: 'result' }))
+    expect((await romeo.next(isPing)).from.full).toBe('juliet@example.org/balcony')
+    await server.quiet()
+    expect(said(juliet)).toHaveLength(200)
+  })
+
+  test('has room again for what comes meanwhile', async () => {
+    await using setup = await kept(300, { ...options, modules: { offline: { messagesMax: 300 } } })
+    const { server, romeo } = setup
+    const juliet = await server.online('juliet@example.org/balcony')
+    juliet.disconnect()
+    await server.quiet()
+    for (const text of numbers(300, 550)) romeo.message(JULIET, text)
+    await server.quiet()
+    expect([await entries(server), errors(romeo).length]).toEqual([300, 50])
+  })
+})
+
 describe('an ack is a promise', () => {
   test('a message is acked when it is durable, not before', async () => {
     const clock = manualClock()

@@ -5,27 +5,29 @@
 // keeping and the handing over happen in the account's order, so nothing overtakes and no two sessions share. A message
 // is handed over as the bytes it was kept as, with its note behind them: written anew it could be six times as long.
 //
+// Where there are more than a session may leave unacknowledged (more than by default are kept at all), they come in portions:
+// behind each the client is asked by a ping whether it has got there, and its answer brings the next. What is new may come
+// between two of them; the notes tell which is older.
+//
 //   pk = a#juliet@example.org   sk = offline.kept   true: there may be something in the journal
 //
 // That row comes with the account's others, so that whoever has nothing waiting logs in without a look at the journal. It is
 // written ahead of the first message, and goes when a login finds nothing: what is removed then is durable.
 import { archiveIdTime } from '#core/archive-id.ts'
 import { readStanza, writeStanza } from '#core/envelope.ts'
-import type { OfflineMessage } from '#core/hooks.ts'
+import { DROP, type OfflineMessage } from '#core/hooks.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
 import { NS_PORTABLE, stanzaText } from '#core/portable.ts'
 import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { Children } from '#xmpp/children.ts'
 import { delayedBy, isDelayedBy } from '#xmpp/delay.ts'
-import type { Jid } from '#xmpp/jid.ts'
-import { NS_CLIENT } from '#xmpp/ns.ts'
-import type { Stanza } from '#xmpp/stanza.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_HINTS, NS_PING, NS_SID } from '#xmpp/ns.ts'
+import { el, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
-const NS_HINTS = 'urn:xmpp:hints'
-const NS_STANZA_ID = 'urn:xmpp:sid:0'
 
 /** The part of blocking.ts that is needed here. */
 interface Blocking {
@@ -58,7 +60,7 @@ export default defineModule<void, Options>({
       default: 1_000,
       min: 1,
       max: 100_000,
-      doc: 'Messages kept for one account; the sender of one more gets an error.',
+      doc: 'Messages kept for one account. One more is kept in its archive alone; where there is none, its sender gets an error.',
     },
     expiryDays: { default: 0, min: 0, max: 3_650, doc: 'Days after which a message nobody fetched is deleted; 0: never.' },
   },
@@ -66,10 +68,14 @@ export default defineModule<void, Options>({
   setup(app) {
     const spool = new Spool(app, app.needNamed<Blocking>('blocking'))
     app.on('message.offline', (message) => spool.keep(message))
-    app.on('session.available', ({ jid, session, priority }) => {
+    app.on('session.available', ({ jid, session, priority, first }) => {
       const receiver = app.sessions(jid).find((known) => known.session === session)
-      if (priority >= 0 && receiver !== undefined) return spool.handOver(jid, receiver)
+      if (priority >= 0 && receiver !== undefined) return spool.handOver(jid, receiver, first)
     })
+    app.on('session.closed', ({ jid, session }) => spool.passOn(jid, session))
+    app.guard('outbound', (answer, { account }) =>
+      answer.name === 'iq' && answer.id === MORE_ID ? spool.goOn(account, answer) : undefined,
+    )
     app.on('account.deleted', ({ account }) => spool.forget(account))
     app.on('accounts.released', ({ gone }) => spool.release(gone))
   },
@@ -77,7 +83,14 @@ export default defineModule<void, Options>({
 
 /** Accounts whose counts are kept in memory; the next time, the others are counted again. */
 const COUNTS_MAX = 50_000
-const PAGE = 100
+/**
+ * What keeping one message for a session takes besides the entry, with the note of when it came (edge/stream-management.ts).
+ * A portion is half of what a session with a stream may have: the rest is for what else comes at a login.
+ */
+const GIVEN_COST_BYTES = 768
+const STANZAS_SHARE = 2
+/** Of the ping behind a portion that is not the last. */
+const MORE_ID = 'offline-more'
 /** What is larger is not kept: a row has 400 kB, and its key some of them (table/table.ts). */
 const ENTRY_BYTES_MAX = 395_000
 const DAY_S = 86_400
@@ -97,7 +110,9 @@ class Spool {
   readonly #kept: AccountRecord<boolean>
   readonly #counts = new Map<string, Count>()
   readonly #out = new Writer(4_096)
-  /** All of it is handed over at once, and must fit into what a socket may have unsent. */
+  /** The sessions that have been given a portion that was not the last, by their accounts. */
+  readonly #given = new Map<string, string>()
+  /** Of a client that does not manage its stream all of it must fit into what its socket may have unsent. */
   readonly #bytesMax: number
   readonly #blocking: Blocking | undefined
 
@@ -111,10 +126,11 @@ class Spool {
 
   forget(account: Jid): void {
     this.#counts.delete(account.bare)
+    this.#given.delete(account.bare)
   }
 
   release(gone: (account: string) => boolean): void {
-    for (const account of this.#counts.keys()) if (gone(account)) this.#counts.delete(account)
+    for (const known of [this.#counts, this.#given]) for (const account of known.keys()) if (gone(account)) known.delete(account)
   }
 
   /** XEP-0160 §2, steps 3 and 4. What is not kept is answered service-unavailable by whoever asked. */
@@ -174,33 +190,77 @@ class Spool {
   }
 
   /**
-   * XEP-0160 §2, step 5. A page is removed once it has been sent, so that after a crash a message comes twice rather
-   * than never. What is from somebody who has been blocked since is removed unseen (XEP-0191 §3.3).
+   * XEP-0160 §2, step 5. A portion is removed once it has been sent, so that after a crash a message comes twice rather
+   * than never. What is from somebody who has been blocked since is removed unseen (XEP-0191 §3.3). Nothing while another
+   * session is being given them, or this one, unless it has been away in between.
    */
-  handOver(account: Jid, session: Session): MaybePromise<void> {
-    if (this.#counts.get(account.bare)?.messages === 0) return
-    const kept = this.#kept.read(account, itself)
-    if (kept === true) return this.#handOverAll(account, session)
-    if (kept !== false) return kept.then((kept) => (kept ? this.#handOverAll(account, session) : undefined))
+  handOver(account: Jid, session: Session, anew: boolean): MaybePromise<void> {
+    const other = this.#given.get(account.bare)
+    if (other !== undefined && (other !== session.session || !anew)) return
+    return this.#give(account, session, true)
   }
 
-  async #handOverAll(account: Jid, session: Session): Promise<void> {
+  /** The client of this session has got all of the last portion (RFC 6120 §8.2.3: it answers, in order). */
+  goOn(account: Jid, answer: Stanza): MaybePromise<typeof DROP> | undefined {
+    const { type, to } = answer
+    if ((type !== 'result' && type !== 'error') || (to !== undefined && to.full !== account.domain)) return undefined // is another's
+    const session = this.#app.sessions(account).find(({ jid }) => jid.full === answer.from.full)
+    const other = this.#given.get(account.bare)
+    if (session === undefined || (other !== undefined && other !== session.session)) return DROP
+    this.#given.delete(account.bare)
+    if (!takes(session)) return DROP // the rest waits for the next that does
+    const given = this.#give(account, session, false)
+    return given === undefined ? DROP : given.then(() => DROP)
+  }
+
+  /** The session has ended: whoever else is there gets the rest. */
+  passOn(account: Jid, ended: string): MaybePromise<void> {
+    if (this.#given.get(account.bare) !== ended) return
+    this.#given.delete(account.bare)
+    const next = this.#app.sessions(account).find((session) => session.session !== ended && takes(session))
+    if (next !== undefined) return this.#give(account, next, false)
+  }
+
+  /** `first`: nothing has been given just before, so that what is not there any more is durably gone. */
+  #give(account: Jid, session: Session, first: boolean): MaybePromise<void> {
+    if (this.#counts.get(account.bare)?.messages === 0) return
+    const kept = this.#kept.read(account, itself)
+    if (kept === true) return this.#givePortion(account, session, first)
+    if (kept !== false) return kept.then((kept) => (kept ? this.#givePortion(account, session, first) : undefined))
+  }
+
+  async #givePortion(account: Jid, session: Session, first: boolean): Promise<void> {
     const isBlocked = await this.#blocking?.blockedBy(account)
-    for (let after: string | undefined; ; ) {
-      // The whole page is read before any of it is sent: a table that fails in between would have it sent twice.
-      const page: { readonly id: string; readonly entry: Uint8Array }[] = []
-      for await (const kept of this.#journal.range(account, { limit: PAGE, ...(after !== undefined && { after }) }))
-        page.push(kept)
-      for (const { id, entry } of page) {
-        const message = readStanza(new Reader(entry))
-        if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
-      }
-      if (after === undefined && page.length === 0) return this.#forgetKept(account)
-      for (const { id } of page) this.#journal.remove(account, id) // behind all of them: what is pushed waits for what is staged
-      if (page.length < PAGE) break
-      after = page.at(-1)?.id
+    const { entries, more } = await this.#portion(account)
+    for (const { id, entry } of entries) {
+      const message = readStanza(new Reader(entry))
+      if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
     }
-    this.#begin(account, 0, 0)
+    if (first && entries.length === 0) return this.#forgetKept(account)
+    for (const { id } of entries) this.#journal.remove(account, id) // behind all of them: what is pushed waits for what is staged
+    if (!more) {
+      this.#given.delete(account.bare)
+      this.#begin(account, 0, 0)
+      return
+    }
+    this.#counts.delete(account.bare)
+    this.#given.set(account.bare, session.session)
+    const ping = { to: session.jid, id: MORE_ID, type: 'get' }
+    this.#app.push(session, stanza('iq', parseJid(account.domain), ping, el('ping', NS_PING)))
+  }
+
+  /** The oldest, all read before any is sent: a table that fails in between would have them sent twice. At least one, where there is one. */
+  async #portion(account: Jid): Promise<{ entries: { id: string; entry: Uint8Array }[]; more: boolean }> {
+    const { unackedStanzas, writeBufferBytes } = this.#app.limits
+    const limit = unackedStanzas * STANZAS_SHARE
+    const entries: { id: string; entry: Uint8Array }[] = []
+    let bytes = 0
+    for await (const kept of this.#journal.range(account, { limit: limit + 1 })) {
+      bytes += kept.entry.length + GIVEN_COST_BYTES
+      if (entries.length === limit || (entries.length > 0 && bytes > writeBufferBytes)) return { entries, more: true }
+      entries.push(kept)
+    }
+    return { entries, more: false }
   }
 
   async #forgetKept(account: Jid): Promise<void> {
@@ -210,6 +270,7 @@ class Spool {
 }
 
 const itself = (kept: boolean): boolean => kept
+const takes = ({ available, priority }: Session): boolean => available && priority >= 0
 
 /**
  * XEP-0160 §3: of type normal or chat, and more than the state of a chat. XEP-0334 §4: the sender may ask for either.
@@ -235,7 +296,7 @@ function isStateOnly(name: string): boolean {
 const NO_STORE = `{${NS_HINTS}}no-store`
 const STORE = `{${NS_HINTS}}store`
 const THREAD = `{${NS_CLIENT}}thread`
-const STATE_NAMESPACES = [NS_CHAT_STATES, NS_HINTS, NS_STANZA_ID].map((ns) => `{${ns}}`)
+const STATE_NAMESPACES = [NS_CHAT_STATES, NS_HINTS, NS_SID].map((ns) => `{${ns}}`)
 const CHILDREN = new Children()
 
 /** XEP-0203 §2, with the time it came; what has a note already was kept with it, and came then. */

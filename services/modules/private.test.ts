@@ -149,7 +149,7 @@ describe('what an account may store', () => {
     expect(await rows(setup.server)).toBe(1)
   })
 
-  test('so is how many there are', async () => {
+  test('the number of namespaces is bounded, too', async () => {
     await using setup = await setUp(limits({ namespacesMax: 2 }))
     const { hamlet } = setup
     expect(await hamlet.iq('set', query(NOTE('1', 'urn:1'), NOTE('2', 'urn:2'), NOTE('3', 'urn:3')))).toMatchObject(

@@ -197,7 +197,7 @@ describe('XEP-0077 §3.2 Entity Cancels an Existing Registration', () => {
     expect(other.bodies()).toEqual(['for the new one'])
   })
 
-  test('nor is there less room for him', async () => {
+  test('whoever has the name next has all the room for offline messages', async () => {
     await using server = await open({ modules: { offline: { messagesMax: 1 } } })
     const juliet = await server.connect('juliet@example.org/balcony')
     const bill = await server.online('bill@example.org/globe', -1)

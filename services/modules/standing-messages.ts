@@ -14,7 +14,7 @@ import { randomId } from '#xmpp/id.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, stanza } from '#xmpp/stanza.ts'
-import { asking, linesOf, NS_ADMIN } from './administration.ts'
+import { asking, linesOf, NS_ADMIN, reachedBy } from './administration.ts'
 import commands, { type Command } from './commands.ts'
 
 interface Standing {
@@ -153,8 +153,7 @@ function motdCommands(app: App): readonly Command[] {
       demandText(text)
       const id = randomId(6)
       await app.ask('router', domain, 'standing-messages.write', { motd: { id, text } })
-      let reached = { accounts: 0, sessions: 0 }
-      for await (reached of app.administration.announce(text, { domain, key: id }));
+      const reached = await reachedBy(app.administration.announce(text, { domain, key: id }))
       return { note: `${reached.accounts} users are online and have got it.` }
     },
   )

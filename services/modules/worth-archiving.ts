@@ -7,11 +7,10 @@
 // Mostly the first child, which is known without a look inside, says it already; what follows is then only searched for
 // a hint that forbids it. A search that finds none is 0.1 µs. Else the children's names are looked at, without a tree.
 import { Children } from '#xmpp/children.ts'
-import { NS_CLIENT } from '#xmpp/ns.ts'
+import { NS_CLIENT, NS_HINTS } from '#xmpp/ns.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 
-const NS_HINTS = 'urn:xmpp:hints'
 const NS_MUC_USER = 'http://jabber.org/protocol/muc#user'
 
 /** As `{ns}name`, a child that makes its message worth keeping. */

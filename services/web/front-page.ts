@@ -45,7 +45,8 @@ ${chat ? html`<li>in this browser: <a href="/chat/#converse/register">create an 
 <li>in an app that can register (Gajim, Dino, Psi, Monal, Conversations): choose to create a new account, on the server <code>${domain}</code>.</li>
 </ul>`
       : html`<p>Registration is <strong>closed</strong>: whoever runs this server makes the accounts. Ask for one, or, if that is you:</p>
-<pre><code>bin/rookery user add NAME@${domain}</code></pre>`
+<pre><code>bin/rookery user add NAME@${domain} --config FILE</code></pre>
+<p class="note"><code>FILE</code> is the configuration that this server was started with; leave it out where there is none.</p>`
   return html`<section aria-labelledby="account">
 <h2 id="account">Get an account</h2>
 ${text}

@@ -150,6 +150,7 @@ describe('the front page', () => {
     })
     const { body } = await ask(port, '/')
     expect(body).toContain('Registration is <strong>closed</strong>')
+    expect(body).toMatch(/bin\/rookery user add NAME@[\w.]+ --config FILE</) // without it, it is another server's
     expect(body).toContain('<code>example.org</code> and <code>example.com</code>')
     for (const text of [FINGERPRINT, '/chat/', 'WebSocket']) expect(body, text).not.toContain(text)
   })

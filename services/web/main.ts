@@ -11,8 +11,10 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import fastifyStatic from '@fastify/static'
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { ConnectionCounts } from '#core/connections.ts'
 import { listenError } from '#core/listen-error.ts'
 import type { Process, RunningRole } from '#core/process.ts'
+import { boundConnections, CONNECTIONS_PER_ADDRESS_MAX } from './bound.ts'
 import { CONVERSE_FOLDER, CONVERSE_PATH, chatPage, chatPolicy, OMEMO_FILE } from './chat.ts'
 import type { Site, WebFacts } from './facts.ts'
 import { frontPage } from './front-page.ts'
@@ -24,7 +26,6 @@ export interface RunningWeb extends RunningRole {
   readonly listeners: readonly { readonly name: 'http'; readonly host: string; readonly port: number }[]
 }
 
-const CONNECTIONS_MAX = 2_000
 /** To send a whole request, and its head; a client that takes nothing for IDLE_TIMEOUT_MS is cut off. */
 const REQUEST_TIMEOUT_MS = 10_000
 const IDLE_TIMEOUT_MS = 30_000
@@ -42,6 +43,9 @@ const PERMISSIONS = 'geolocation=(), payment=(), usb=(), serial=(), bluetooth=()
 export async function startWeb(process: Process, facts: WebFacts): Promise<RunningWeb> {
   const { config, clock } = process
   const site: Site = { server: process.server, config, modules: process.modules, facts }
+  const { limits, trustedProxies } = config
+  // 0 is no bound, here as on the other ports.
+  const counts = new ConnectionCounts(Math.min(limits.connectionsPerAddress, CONNECTIONS_PER_ADDRESS_MAX), trustedProxies)
   const apps: FastifyInstance[] = []
   const listeners: RunningWeb['listeners'][number][] = []
   const stop = async () => {
@@ -55,6 +59,7 @@ export async function startWeb(process: Process, facts: WebFacts): Promise<Runni
   try {
     for (const host of port === 'off' ? [] : config.listen) {
       const app = await makeApp(process, site)
+      boundConnections(app.server, counts, process.metrics)
       apps.push(app)
       await app.listen({ host, port: port as number }).catch((error) => {
         throw listenError(error, 'http', host, port as number)
@@ -86,7 +91,6 @@ async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
       if (guard(request as FastifyRequest, reply)) refuse(reply, 400, 'this is no address of a page')
     },
   })
-  app.server.maxConnections = CONNECTIONS_MAX
   app.server.maxHeadersCount = HEADERS_MAX // one more is refused: Node cuts the connection
 
   const answered = process.metrics.counter('http_responses_total', 'Answers of the web role, by status.', ['status'])

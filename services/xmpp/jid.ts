@@ -12,6 +12,7 @@ import { isIPv6 } from 'node:net'
 import { domainToASCII, domainToUnicode } from 'node:url'
 import { mapWidth, nameFollowsBidiRule, opaqueString, PrecisError, requireLabel, usernameCaseMapped } from './precis.ts'
 import { freshString, own } from './strings.ts'
+import { spells } from './tag.ts'
 
 export interface Jid {
   /** '' where the address has none; so with `resource`. */
@@ -194,14 +195,6 @@ class Address implements Jid {
     jid.#bareJid ??= parseJid(jid.bare)
     return jid.#bareJid
   }
-}
-
-/** Whether the bytes are this text, which is ASCII. */
-function spells(bytes: Uint8Array, start: number, end: number, text: string): boolean {
-  const { length } = text
-  if (length !== end - start) return false
-  for (let i = 0; i < length; i++) if (bytes[start + i] !== text.charCodeAt(i)) return false
-  return true
 }
 
 /** One label, mapped already: an NR-LDH label (RFC 5890 §2.3.1), or a U-label, to which an A-label is turned. */

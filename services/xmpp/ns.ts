@@ -13,4 +13,9 @@ export const NS_ROSTER = 'jabber:iq:roster'
 export const NS_DATA = 'jabber:x:data' // XEP-0004
 export const NS_RSM = 'http://jabber.org/protocol/rsm' // XEP-0059
 export const NS_DELAY = 'urn:xmpp:delay' // XEP-0203
+export const NS_PING = 'urn:xmpp:ping' // XEP-0199
+export const NS_HINTS = 'urn:xmpp:hints' // XEP-0334
+export const NS_SID = 'urn:xmpp:sid:0' // XEP-0359
+/** What we name ourselves begins with it: in a domain that is nobody's (RFC 6761 §6.4) until it has a home. */
+export const NS_OURS = 'https://rookery.invalid'
 export const NS_XML = 'http://www.w3.org/XML/1998/namespace'

@@ -456,6 +456,16 @@ describe('RFC 7395 §3.3.3 Stream Frames', () => {
     ['<?xml version="1.0"?>', 'not-well-formed', 'a declaration alone'],
     ['<?xml version="1.0"', 'not-well-formed', 'a declaration that goes on'],
     ['<?x?><a/>', 'restricted-xml', 'a processing instruction'],
+    ['<a><?x?></a>', 'restricted-xml', 'a processing instruction in the element'],
+    ['<a/><?x?>', 'restricted-xml', 'a processing instruction behind the element'],
+    ['<a><!-- x --></a>', 'restricted-xml', 'a comment in the element'],
+    ['<!DOCTYPE a><a/>', 'restricted-xml', 'a document type'],
+    ['<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', 'restricted-xml', 'a document type with an entity'],
+    ['<?xml version="1.0"?><!DOCTYPE a SYSTEM "x"><a/>', 'restricted-xml', 'a document type behind the declaration'],
+    ['<a><!DOCTYPE a></a>', 'restricted-xml', 'a document type in the element'],
+    ['<a/><!DOCTYPE a>', 'restricted-xml', 'a document type behind the element'],
+    ['<a>&b;</a>', 'restricted-xml', 'an entity that is none of the five'],
+    ['<a b="&c;"/>', 'restricted-xml', 'the same in an attribute'],
     [`<stream:stream xmlns:stream='${NS_STREAM}'>`, 'not-well-formed', 'a header as on TCP'],
   ])('%j is %s: %s', (text, condition) => {
     expect(conditionOf(() => scanner('frame').push(text))).toBe(condition)

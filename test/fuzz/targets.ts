@@ -1,4 +1,5 @@
 // All fuzzers.
+import { CERTIFICATE_TARGETS } from './certificates.ts'
 import { CONNECTION_TARGETS } from './connections.ts'
 import { ENVELOPE_TARGETS } from './envelopes.ts'
 import { STANZA_TARGETS } from './stanzas.ts'
@@ -9,6 +10,7 @@ import { XML_TARGETS } from './xml.ts'
 export const TARGETS: readonly FuzzTarget[] = [
   ...XML_TARGETS,
   ...TEXT_TARGETS,
+  ...CERTIFICATE_TARGETS,
   ...ENVELOPE_TARGETS,
   ...STANZA_TARGETS,
   ...CONNECTION_TARGETS,

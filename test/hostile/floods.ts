@@ -6,9 +6,9 @@ import { type Attack, SESSIONS_PER_ACCOUNT, type Target } from './target.ts'
 const NS_ROSTER = 'jabber:iq:roster'
 const PING = "<ping xmlns='urn:xmpp:ping'/>"
 /** Forty-one peers: what the one does not read, and what the others may have on its way. */
-const DEAF_MB = 60
+const DEAF_MB = 45
 /** And what waits for the disk. */
-const ARCHIVED_MB = 100
+const ARCHIVED_MB = 80
 const LARGE_MESSAGES = 30
 const many = (count: number, make: (i: number) => string): string[] => Array.from({ length: count }, (_, i) => make(i))
 

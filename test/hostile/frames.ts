@@ -6,6 +6,8 @@ import { HOST, OPEN } from './peer.ts'
 import type { Attack, Target } from './target.ts'
 
 const PATIENCE_MS = 20_000
+/** uWebSockets.js gives a request half a minute. */
+const UNFINISHED_PATIENCE_MS = 45_000
 
 /** A socket that keeps what comes. */
 class Raw {
@@ -183,7 +185,7 @@ export const FRAMES: readonly Attack[] = [
     },
   },
   {
-    name: '200 requests that are never finished',
+    name: '200 requests that are never finished: each is cut off, and others are answered meanwhile',
     async run(target) {
       const raws: Raw[] = []
       for (const port of [target.ports.websocket, target.ports.http]) {
@@ -193,8 +195,11 @@ export const FRAMES: readonly Attack[] = [
           raws.push(raw)
         }
       }
-      await new Promise((resolve) => setTimeout(resolve, 1_000))
-      for (const { socket } of raws) socket.destroy()
+      const good = new Raw(target.ports.http)
+      good.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+      expect(await good.end()).toMatch(/^HTTP\/1\.1 200 /)
+      for (const raw of raws) await raw.until(() => raw.gone, 'the end of a request that is none', UNFINISHED_PATIENCE_MS)
+      for (const { received } of raws) expect(received.toString('latin1')).toMatch(/^(?:$|HTTP\/1\.1 4\d\d )/)
     },
   },
 ]
