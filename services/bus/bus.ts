@@ -2,15 +2,16 @@
 //
 // Subjects (a process id and an edge id are [a-z0-9]+); on NATS each has the deployment's prefix before it, `rookery.`:
 //
-//   lane.router.<process>      numbered envelopes to an owner            (core/lane.ts)
-//   ack.<source>               acks of envelopes, back to their source   (core/lane.ts)
-//   call.router.<process>      questions that want an answer at once     (core/call.ts)
-//   edge.<process>             multicasts and orders to an edge          (core/multicast.ts)
-//   edgeack.<role>.<process>.<start>   what an edge has of an owner’s    (core/multicast.ts)
-//   rows.<process>             what the router has read at a login       (core/pass-on.ts)
-//   resync.<process>           an owner asks an edge for its sessions    (core/resync.ts)
-//   resynced.<role>.<process>  what the edge tells                       (core/resync.ts)
-//   members, owners            who lives, who owns what has changed      (core/membership.ts, core/cluster-ownership.ts)
+//   lane.<role>.<process>              numbered envelopes to an owner                       (core/lane.ts)
+//   ack.<source>                       acks of envelopes, back to their source              (core/lane.ts)
+//   call.<role>.<process>              questions that want an answer at once                (core/call.ts)
+//   edge.<process>                     multicasts and orders to an edge                     (core/multicast.ts)
+//   edgeack.<role>.<process>.<start>   how far the edge has an owner’s multicasts           (core/multicast.ts)
+//   rows.<process>                     what the router has read at a login, to presence     (core/pass-on.ts)
+//   resync.<process>                   an owner asks an edge for its sessions               (core/resync.ts)
+//   resynced.<role>.<process>          what the edge tells                                  (core/resync.ts)
+//   members                            a hint: the leases have changed                      (core/membership.ts)
+//   owners                             a hint: who owns what has changed                    (core/cluster-ownership.ts)
 
 /**
  * A publish/subscribe bus of opaque bytes.
@@ -37,6 +38,11 @@ export interface Bus {
   subscribe(subject: string, handler: BusHandler, options?: { group?: string }): Subscription
   /** Stops taking bodies, waits for running handlers, then closes. */
   drain(): Promise<void>
+  /**
+   * Calls back when this turn of the event loop has brought all that it will: who gathers for a subject publishes then. Undefined
+   * where a body costs next to nothing, so that nothing is gained by gathering longer than for what is running.
+   */
+  atTurnEnd?(flush: () => void): void
   /**
    * Told of the state, and of every change: readiness and resync hang on it. 'down': what was sent to this process meanwhile is
    * lost, and what it published too. 'slow': this process, or its server, is behind; it may be cut off as a slow consumer, and

@@ -114,6 +114,30 @@ describe.skipIf(!there)('on a server', () => {
       await unanswered
     })
 
+    test('a turn ends behind all that its sockets have brought, and who breaks then does not hold up the others', async () => {
+      const seen: string[] = []
+      bus.atTurnEnd!(() => {
+        seen.push('breaks')
+        throw new Error('from a flush')
+      })
+      bus.atTurnEnd!(() => seen.push('flushed'))
+      await null
+      expect(seen).toEqual([])
+      await new Promise((resolve) => setImmediate(resolve))
+      expect(seen).toEqual(['breaks', 'flushed'])
+      expect(errors).toEqual(['turn: from a flush'])
+    })
+
+    test('what is put off to the end of a turn in which the bus is closed is dropped, and nobody is told', async () => {
+      let flushed = false
+      await bus.drain()
+      bus.atTurnEnd!(() => {
+        flushed = true
+      })
+      await new Promise((resolve) => setImmediate(resolve))
+      expect([flushed, errors]).toEqual([false, []])
+    })
+
     test('a member of a group that drains under load loses no body: it or the other gets each', async () => {
       const got = new Set<string>()
       let slow = 0

@@ -81,6 +81,8 @@ class NatsBus implements Bus {
   readonly #wires = new Map<string, string>()
   readonly #inbox: string
   readonly #questions = new Map<string, Question>()
+  /** Called when this turn ends. */
+  #due: (() => void)[] = []
   #nextQuestion = 0
   #running = 0
   #lost = 0
@@ -140,6 +142,24 @@ class NatsBus implements Bus {
       close: () => {
         if (this.#subscriptions.delete(subscription)) subscription.unsubscribe()
       },
+    }
+  }
+
+  /** In the check phase, behind all sockets of this turn: what they bring is one body to each subject, and one write to ours. */
+  atTurnEnd(flush: () => void): void {
+    if (this.#due.push(flush) === 1) setImmediate(this.#endTurn)
+  }
+
+  readonly #endTurn = (): void => {
+    const due = this.#due
+    this.#due = []
+    if (this.#isClosed) return // nobody is reached any more
+    for (const flush of due) {
+      try {
+        flush()
+      } catch (error) {
+        this.#report(error, 'turn') // the others have theirs to send
+      }
     }
   }
 

@@ -68,6 +68,9 @@ async function openMember(config: Config, id: string, log: Log, roles: readonly 
   const clock = systemClock
   const table = await openTable(config, { log, metrics })
   lifecycle.add('table', () => table.close())
+  // Requests of one client wait for each other: behind thousands of rows a lease would run out while the table is slow.
+  const leaseTable = await openTable(config, { log, metrics })
+  lifecycle.add('table of leases', () => leaseTable.close())
   const { bus, close } = await openBus(config, `rookery ${id}`, { log, metrics })
   lifecycle.add('bus', close)
   const partitions: OwnPartitions = new OwnPartitions({
@@ -82,7 +85,7 @@ async function openMember(config: Config, id: string, log: Log, roles: readonly 
     process: id,
     roles,
     host: `${hostname()} ${process.pid}`,
-    table,
+    table: leaseTable,
     bus,
     clock,
     log,
@@ -90,7 +93,7 @@ async function openMember(config: Config, id: string, log: Log, roles: readonly 
     random: Math.random,
     applied: () => partitions.applied(),
   })
-  const ownership = new ClusterOwnership({ membership, table, bus, clock, log, newId: randomId })
+  const ownership = new ClusterOwnership({ membership, table: leaseTable, bus, clock, log, newId: randomId })
   const openLog: Foundations['openLog'] = (role, log) => partitions.openLog(role, log)
   const foundations = { id, bus, table, ownership, members: membership, openLog, clock, log, metrics }
   return { foundations, membership, ownership, partitions }
@@ -139,13 +142,17 @@ interface Joining {
   readonly told: AbortSignal
 }
 
-async function joinCluster(member: Member, { log }: Process, { health, roles, owners, told }: Joining): Promise<RunningRole> {
+async function joinCluster(
+  member: Member,
+  { log, clock }: Process,
+  { health, roles, owners, told }: Joining,
+): Promise<RunningRole> {
   const { membership, ownership, partitions } = member
   for (const [role, running] of owners) partitions.add(role, running)
   const stop = () => ownership.leave(LEAVE_MS)
   try {
     await unless(told, ownership.join([...owners.keys()], partitions))
-    if (roles.includes('edge')) await unless(told, untilOwned({ membership, ownership, health, log }))
+    if (roles.includes('edge')) await unless(told, untilOwned({ membership, ownership, clock, health, log }))
   } catch (error) {
     await stop()
     throw error

@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { manualClock } from '#core/clock.ts'
 import { Health } from '#core/health.ts'
+import { LEASE_MS } from '#core/leases.ts'
 import { memoryLog } from '#core/log.ts'
 import type { OwnersListener, RoleName } from '#core/ownership.ts'
 import { untilOwned } from './owned.ts'
@@ -10,6 +12,7 @@ function world() {
   const dead = new Set<string>()
   const changed: OwnersListener[] = []
   const readers: (() => void)[] = []
+  const clock = manualClock()
   const health = new Health([])
   const log = memoryLog()
   let isDone = false
@@ -19,12 +22,14 @@ function world() {
       onRead: (listener) => void readers.push(listener),
       livenessOf: (process) => (dead.has(process) ? 'gone' : 'live'),
     },
+    clock,
     health,
     log,
   }).then(() => {
     isDone = true
   })
   return {
+    clock,
     owners,
     dead,
     log,
@@ -73,13 +78,49 @@ test('an owner that is dead is none: the row of a cluster that was killed still 
   await waiting
 })
 
-test('once it has begun, what becomes of an owner is for others to mend', async () => {
-  const { owners, change, missing, waiting } = world()
-  owners.router.fill('a')
-  owners.presence.fill('a')
-  change('router')
-  await waiting
-  owners.router.fill('')
-  change('router')
-  expect(await missing()).toBeUndefined()
+describe('once it has begun', () => {
+  async function begun() {
+    const opened = world()
+    opened.owners.router.fill('a')
+    opened.owners.presence.fill('a')
+    opened.change('router')
+    await opened.waiting
+    return opened
+  }
+
+  test('an owner that is replaced within a lease is nothing to tell', async () => {
+    const { owners, dead, clock, read, change, missing } = await begun()
+    dead.add('a')
+    read()
+    clock.advance(LEASE_MS - 1)
+    read()
+    expect(await missing()).toBeUndefined()
+    owners.router.fill('b')
+    owners.presence.fill('b')
+    change('router')
+    clock.advance(LEASE_MS)
+    read()
+    expect(await missing()).toBeUndefined()
+  })
+
+  test('partitions that nobody has had for longer used to be missing without a word: health says so until they are owned', async () => {
+    const { owners, clock, read, change, missing, log } = await begun()
+    owners.router.fill('', 0, 3)
+    change('router')
+    expect(await missing()).toBeUndefined()
+    clock.advance(LEASE_MS)
+    read()
+    expect(await missing()).toBe('3 of 128 partitions have no router that lives')
+    read()
+    owners.router.fill('b')
+    change('router')
+    expect(await missing()).toBeUndefined()
+    const events = log.lines.map(({ event }) => event).filter((event) => event.startsWith('owners.'))
+    expect(events).toEqual(['owners.missing', 'owners.back'])
+    owners.router.fill('', 5, 6)
+    change('router')
+    clock.advance(LEASE_MS - 1)
+    read()
+    expect(await missing(), 'each time is counted from its own beginning').toBeUndefined()
+  })
 })

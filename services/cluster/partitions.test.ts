@@ -25,6 +25,7 @@ function made(table = memoryTable(), process = 'a') {
         take: async (taken) => void told.push(`${role} takes ${taken}`),
         release: async (released) => void told.push(`${role} releases ${released}`),
         fenced: () => told.push(`${role} is fenced`),
+        handedOn: 0,
       },
     })
   return { partitions, add, told, table }

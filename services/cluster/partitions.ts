@@ -18,6 +18,8 @@ export interface PartitionsOptions {
   readonly ownership: () => Ownership
   /** A log of this process is sealed: another one has taken what it owned. */
   readonly onSealed: (role: RoleName) => void
+  /** For pauses: Math.random, unless given. */
+  readonly random?: () => number
 }
 
 export class OwnPartitions implements Owning {
@@ -30,7 +32,7 @@ export class OwnPartitions implements Owning {
   }
 
   openLog(role: RoleName, log: Log): CommitLog {
-    const { process, table, clock, ownership, onSealed } = this.#options
+    const { process, table, clock, ownership, onSealed, random } = this.#options
     const opened = new OwnerLog({
       table,
       process,
@@ -40,6 +42,7 @@ export class OwnPartitions implements Owning {
       epoch: () => ownership().epoch(role),
       sure: () => ownership().sure(),
       onFenced: () => onSealed(role),
+      ...(random !== undefined && { random }),
     })
     this.#logs.set(role, opened)
     return opened
@@ -56,9 +59,16 @@ export class OwnPartitions implements Owning {
     this.#roles.set(role, owning)
   }
 
-  async recover(process: string, role: RoleName, applied: number): Promise<void> {
+  async recover(process: string, role: RoleName, applied: number): Promise<number> {
     const { table, log } = this.#options
-    await recoverLog({ table, process, role, appliedBehind: applied, log })
+    const { seal } = await recoverLog({ table, process, role, appliedBehind: applied, log })
+    return seal - 1 // whoever reads on from there finds the seal
+  }
+
+  get handedOn(): number {
+    let sum = 0
+    for (const { handedOn } of this.#roles.values()) sum += handedOn
+    return sum
   }
 
   take(role: RoleName, partitions: readonly number[]): Promise<void> {

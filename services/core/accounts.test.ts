@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { memoryTable } from '#table/memory.ts'
-import { type Jid, parseJid } from '#xmpp/jid.ts'
-import { Accounts } from './accounts.ts'
+import { TableUnavailable } from '#table/table.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { Accounts, type Unfinished } from './accounts.ts'
 import { manualClock } from './clock.ts'
 import { Commit } from './commit.ts'
 import { directLog } from './direct-log.ts'
@@ -22,6 +23,12 @@ async function listed(accounts: Accounts, domain = 'example.org'): Promise<strin
   const found: string[] = []
   for await (const { bare } of accounts.list(domain)) found.push(bare)
   return found.sort()
+}
+
+async function unfinishedOf(accounts: Accounts): Promise<Unfinished[]> {
+  const found: Unfinished[] = []
+  for await (const unfinished of accounts.unfinished()) found.push(unfinished)
+  return found
 }
 
 async function opens(accounts: Accounts, password: string): Promise<boolean> {
@@ -174,9 +181,7 @@ describe('remove', () => {
     await expect(others.enable(BILL)).rejects.toMatchObject({ condition: 'item-not-found' })
     const row = await table.get({ pk: 'a#bill@example.org', sk: 'account' })
     expect(Object.keys(JSON.parse(Buffer.from(row!.value).toString()))).toEqual(['createdAt', 'removed']) // no key of the password
-    const unfinished: Jid[] = []
-    for await (const account of others.unfinished()) unfinished.push(account)
-    expect(unfinished).toEqual([BILL])
+    expect((await unfinishedOf(others)).map(({ account }) => account)).toEqual([BILL])
   })
 
   test('it is sealed until it is let go', async () => {
@@ -208,9 +213,66 @@ describe('remove', () => {
     expect(await listed(setUp(table).accounts)).toEqual([BILL.bare])
   })
 
+  test('an owner who is late used to take what was entered since from the removals: nobody would have finished that', async () => {
+    const { accounts, table } = setUp()
+    const late = setUp(table).accounts
+    await accounts.create(BILL, 'Calliope')
+    const entry = await accounts.markRemoved(BILL)
+    const [read] = await unfinishedOf(late)
+    expect(read).toEqual({ account: BILL, entry })
+    await accounts.erase(BILL)
+    await accounts.forgetUnfinished({ account: BILL, entry })
+    const next = setUp(table).accounts
+    await next.create(BILL, 'Clio')
+    const nextEntry = await next.markRemoved(BILL)
+    await late.forgetUnfinished(read!)
+    expect(await unfinishedOf(late)).toEqual([{ account: BILL, entry: nextEntry }])
+    await next.forgetUnfinished({ account: BILL, entry: nextEntry })
+    expect(await unfinishedOf(late)).toEqual([])
+  })
+
+  test('nor does he take a name from the list that somebody else has by now', async () => {
+    const { accounts, table } = setUp()
+    await accounts.create(BILL, 'Calliope')
+    let isLate = false
+    const late = setUp({
+      get: (key) => table.get(key),
+      put: (row, condition) => table.put(row, condition),
+      query: (pk, range) => table.query(pk, range),
+      close: () => table.close(),
+      async delete(key, condition) {
+        if (key.pk.startsWith('u#') && !isLate) {
+          isLate = true
+          const next = setUp(table).accounts
+          await next.erase(BILL)
+          await next.create(BILL, 'Clio')
+        }
+        return table.delete(key, condition)
+      },
+    })
+    await late.accounts.erase(BILL)
+    const names: string[] = []
+    for await (const { bare } of accounts.names('example.org')) names.push(bare)
+    expect([isLate, names]).toEqual([true, [BILL.bare]])
+  })
+
   test('of nobody is no fault', async () => {
     const { accounts } = setUp()
     await accounts.erase(BILL)
     expect(await accounts.exists(BILL)).toBe(false)
   })
+})
+
+test('an account whose owner was stopped while it hashed used to be made late, where its next owner took the name for free', async () => {
+  const { table, store, clock } = setUp()
+  let isOurs = true
+  const accounts = new Accounts(table, store, clock, 4_096, () => {
+    if (!isOurs) throw new TableUnavailable('another process may own the account')
+  })
+  const made = accounts.create(BILL, 'wherefore')
+  isOurs = false
+  await expect(made).rejects.toThrow(TableUnavailable)
+  const rows: string[] = []
+  for await (const name of accounts.names(BILL.domain)) rows.push(name.bare)
+  expect([await table.get({ pk: `a#${BILL.bare}`, sk: 'account' }), rows]).toEqual([undefined, []])
 })

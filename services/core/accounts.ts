@@ -4,11 +4,12 @@
 //                                               "disabled": { "atMs": ms, "reason": "" } where it is }
 //                                           or { "createdAt": ms, "removed": { "atMs": ms } }
 //   pk = u#example.org#0b      sk = romeo     the list of accounts, over 16 keys so that none is hot
-//   pk = o#removals            sk = a hash    a bare JID, whose account is being deleted
+//   pk = o#removals            sk = a hash    a bare JID, whose account is being deleted; one row for each
 //
 // Making an account is one conditional put, so that two who want the same name get one winner on any node. One that is
 // deleted is gone when its row says so. The row stays until all others are gone, so that nobody has the name before; and
-// the one among the removals, put ahead of that, tells whoever owns it next what is to be finished (router/removal.ts).
+// the one among the removals, put ahead of that, tells whoever owns it next what is to be finished (router/removal.ts). Both
+// that and the one in the list are deleted by their versions: an owner who is late takes away nothing that was put since.
 import { createHash } from 'node:crypto'
 import { type Key, type Table, VersionConflict } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -44,6 +45,12 @@ interface RemovedRow {
 
 type StoredRow = AccountRow | RemovedRow
 
+/** An account among the removals, and the version of its row there. */
+export interface Unfinished {
+  readonly account: Jid
+  readonly entry: string
+}
+
 declare module './hooks.ts' {
   interface Events {
     /** At router(account): its password is another one. Whatever logs in by the old one ends, but for the session `except`. */
@@ -60,10 +67,13 @@ export class Accounts {
   readonly #record: AccountRecord<StoredRow | null>
   readonly #clock: Clock
   readonly #iterations: number
+  readonly #demandOurs: (account: string) => void
   /** Sealed until they are let go, whatever else ends. */
   readonly #held = new Set<string>()
 
-  constructor(table: Table, store: Store, clock: Clock, iterations: number) {
+  /** @param demandOurs throws TableUnavailable where another process may own the account: anybody's may be written, unless given */
+  constructor(table: Table, store: Store, clock: Clock, iterations: number, demandOurs: (account: string) => void = () => {}) {
+    this.#demandOurs = demandOurs
     this.#table = table
     this.#store = store
     this.#record = store.record<StoredRow | null>(ACCOUNT_RECORD, null)
@@ -102,6 +112,7 @@ export class Accounts {
     await this.#demandFree(account)
     const credentials = await this.#derive(password)
     const row: AccountRow = { credentials, createdAt: this.#clock.now() }
+    this.#demandOurs(account.bare) // another may own the name since: it would not know of this account
     // The list first: a name in the list without its account is passed over, an account missing from it would be lost.
     await this.#table.put({ ...listKey(account), version: randomId(), value: new Uint8Array(0) })
     try {
@@ -185,35 +196,49 @@ export class Accounts {
   }
 
   /**
-   * From now on there is no such account, whatever is still stored of it, and it is held; durable when it resolves. Throws
-   * StanzaError: item-not-found where there is none. One that is being deleted is only held.
+   * From now on there is no such account, whatever is still stored of it, and it is held; durable when it resolves, to the
+   * entry among the removals. Throws StanzaError: item-not-found where there is none. One that is being deleted is only held.
    */
-  async markRemoved(account: Jid): Promise<void> {
-    await this.#table.put({ ...unfinishedKey(account), version: randomId(), value: Buffer.from(account.bare, 'utf8') })
+  async markRemoved(account: Jid): Promise<string> {
+    const entry = randomId()
+    this.#demandOurs(account.bare)
+    await this.#table.put({ ...unfinishedKey(account), version: entry, value: Buffer.from(account.bare, 'utf8') })
     await this.#record.update(account, (row) => {
       if (row === null) throw new StanzaError('item-not-found', 'no such account')
       return isStanding(row) ? { createdAt: row.createdAt, removed: { atMs: this.#clock.now() } } : row
     })
     this.hold(account)
     await this.#store.applied(account.bare)
+    return entry
   }
 
   /** Deletes everything stored of the account, however far somebody has come with it. Durable when it resolves. */
   async erase(account: Jid, portion?: PurgeSteps['portion']): Promise<void> {
     // Out of the list while the name cannot be had: behind that it may be the next one's place.
-    const last = () => this.#table.delete(listKey(account))
+    const listed = await this.#table.get(listKey(account))
+    const last = async () => {
+      if (listed !== undefined) await this.#deleteIfSame(listKey(account), listed.version)
+    }
     await this.#store.purge(account.bare, portion === undefined ? { last } : { last, portion })
-    await this.forgetUnfinished(account)
   }
 
   /** The accounts that are to be deleted, or were when somebody died: one that stands or has no row needs nothing any more. */
-  async *unfinished(): AsyncIterable<Jid> {
-    for await (const { value } of this.#table.query(REMOVALS)) yield parseJid(Buffer.from(value).toString('utf8'))
+  async *unfinished(): AsyncIterable<Unfinished> {
+    for await (const { value, version } of this.#table.query(REMOVALS))
+      yield { account: parseJid(Buffer.from(value).toString('utf8')), entry: version }
   }
 
-  /** It is not to be deleted, or has been. */
-  async forgetUnfinished(account: Jid): Promise<void> {
-    await this.#table.delete(unfinishedKey(account))
+  /** It is not to be deleted, or has been. Where it has been entered anew since, it stays. */
+  async forgetUnfinished({ account, entry }: Unfinished): Promise<void> {
+    await this.#deleteIfSame(unfinishedKey(account), entry)
+  }
+
+  async #deleteIfSame(key: Key, version: string): Promise<void> {
+    try {
+      await this.#table.delete(key, version)
+    } catch (error) {
+      if (!(error instanceof VersionConflict)) throw error
+    }
   }
 
   /** A password that cannot be used is the asker's fault; a full queue of derivations passes. */
@@ -242,6 +267,11 @@ export class Accounts {
       }
     }
   }
+}
+
+/** Of an account's row, for those who never ask for them. */
+export function withoutCredentials(row: unknown): unknown {
+  return { ...(row as object), credentials: undefined }
 }
 
 function isStanding(row: StoredRow | null): row is AccountRow {

@@ -25,6 +25,11 @@ export function errorOf(refused: Stanza, error: StanzaError): Stanza | undefined
   return stanzaOfBytes(refused.name, addressee(refused), refused.from, refused.id, 'error', '', child, payload, refused.trace)
 }
 
+/** RFC 6120 §8.3.3.18. What there was no room for is not sent back. */
+export function busy(): StanzaError {
+  return new StanzaError('resource-constraint', 'too much waits for this account', { type: 'wait', echo: false })
+}
+
 /** `<error/>` with its condition, text and application-specific condition (RFC 6120 §8.3.2). */
 function errorElement(error: StanzaError): Element {
   const children = [el(error.condition, NS_STANZAS)]

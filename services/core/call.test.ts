@@ -96,10 +96,12 @@ describe('in a cluster, a call', () => {
   function cluster() {
     const clock = manualClock()
     const hub = memoryBus()
+    /** So many questions are lost from now on. */
+    const lost = { next: 0 }
     const bus: Bus = {
       lossless: false,
       publish: (subject, body) => hub.publish(subject, body),
-      request: (subject, body, timeoutMs) => hub.request(subject, body, timeoutMs),
+      request: (subject, body, timeoutMs) => (lost.next-- > 0 ? new Promise(() => {}) : hub.request(subject, body, timeoutMs)),
       subscribe: (subject, handler) => hub.subscribe(subject, handler),
       drain: () => hub.drain(),
       status: (handler) => hub.status(handler),
@@ -113,7 +115,7 @@ describe('in a cluster, a call', () => {
     }
     const asker = viewOf('e1')
     const caller = openCaller(bus, asker, clock)
-    return { clock, asker, caller, handled, add, pass: (ms: number) => pass(clock, ms) }
+    return { clock, asker, caller, handled, lost, add, pass: (ms: number) => pass(clock, ms) }
   }
 
   function viewOf(process: string) {
@@ -210,6 +212,18 @@ describe('in a cluster, a call', () => {
       await pass(200)
       expect([call.told, handled]).toEqual(['told', ['p2']])
     }
+  })
+
+  test('for credentials that the bus has lost used to hold up a login for ten seconds: it is asked again', async () => {
+    const { caller, lost, add, pass } = cluster()
+    add('p1', { 'account.credentials': () => null })
+    lost.next = 2
+    let told: unknown
+    void caller.ask('router', 'romeo@a', 'account.credentials', {}).then((answer) => (told = answer))
+    await pass(4_000)
+    expect(told).toBeUndefined()
+    await pass(500)
+    expect(told).toBeNull()
   })
 
   test('is resource-constraint when nobody has owned the account for 10 s', async () => {

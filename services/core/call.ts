@@ -8,7 +8,7 @@ import { type Bus, BusTimeout, NoResponders, type Subscription } from '#bus/bus.
 import { TableUnavailable } from '#table/table.ts'
 import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import { asBuffer } from '#xmpp/xml.ts'
-import { type Clock, systemClock } from './clock.ts'
+import { type Clock, systemClock, type Timer } from './clock.ts'
 import type { Log } from './log.ts'
 import { type Ownership, partitionOf, type RoleName } from './ownership.ts'
 
@@ -21,6 +21,10 @@ const LOOK_MS = 25
 const WAITING_MAX = 10_000
 /** The second answer would be another one: there is such an account already, there is none any more. */
 const NOT_TWICE: ReadonlySet<string> = new Set(['account.create', 'account.remove', 'iq.stranger'])
+
+/** Asked again where nothing is heard for so long: the bus may have lost it. Reads, at little cost, for which somebody waits. */
+const ASKED_AGAIN: ReadonlySet<string> = new Set(['account.credentials'])
+const SILENT_MS = 2_000
 
 /** What a process can be asked. Declared by whoever answers, next to the answer. */
 // biome-ignore lint/suspicious/noEmptyInterface: a type cannot be added to
@@ -74,12 +78,17 @@ export function openCaller(bus: Bus, ownership: Ownership, clock: Clock = system
     const asked = request(role, owner, body, leftMs)
     if (NOT_TWICE.has(name)) return asked
     let entry: Waiting | undefined
-    const moved = new Promise<typeof AGAIN>((resolve) => {
+    let timer: Timer | undefined
+    const again = new Promise<typeof AGAIN>((resolve) => {
       entry = { role, partition: partitionOf(account), moved: resolve }
       waiting.add(entry)
+      if (ASKED_AGAIN.has(name)) timer = clock.setTimeout(() => resolve(AGAIN), SILENT_MS)
     })
     asked.catch(() => {}) // where nobody waits for it any more
-    return Promise.race([asked, moved]).finally(() => waiting.delete(entry!))
+    return Promise.race([asked, again]).finally(() => {
+      waiting.delete(entry!)
+      clock.clearTimeout(timer)
+    })
   }
 
   async function askOwnerOf(role: RoleName, account: string, name: string, fields: unknown): Promise<Answer> {
@@ -98,18 +107,6 @@ export function openCaller(bus: Bus, ownership: Ownership, clock: Clock = system
     }
   }
 
-  async function tell(asking: Promise<Answer>): Promise<never> {
-    let answer: Answer
-    try {
-      answer = await asking
-    } catch (error) {
-      if (error instanceof BusTimeout || error instanceof NoResponders) throw unreachable()
-      throw error
-    }
-    if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text, { type: answer.type })
-    return answer.told as never
-  }
-
   const askProcess = (role: RoleName, process: string, account: string, name: string, fields: unknown) =>
     request(role, process, Buffer.from(JSON.stringify({ name, account, fields })), CALL_TIMEOUT_MS)
 
@@ -122,6 +119,19 @@ export function openCaller(bus: Bus, ownership: Ownership, clock: Clock = system
       ),
     askOwner: (role, process, name, fields) => tell(askProcess(role, process, '', name, fields)),
   }
+}
+
+/** What the answer tells, or the refusal that it is. */
+async function tell(asking: Promise<Answer>): Promise<never> {
+  let answer: Answer
+  try {
+    answer = await asking
+  } catch (error) {
+    if (error instanceof BusTimeout || error instanceof NoResponders) throw unreachable()
+    throw error
+  }
+  if (answer.condition !== undefined) throw new StanzaError(answer.condition, answer.text, { type: answer.type })
+  return answer.told as never
 }
 
 function unreachable(): StanzaError {

@@ -9,7 +9,10 @@ export type Timer = object
 export interface Clock {
   /** Milliseconds since 1970, whole. May go backwards: the machine's clock is set by others. */
   now(): number
-  /** Milliseconds since some fixed moment, with fractions. Never goes backwards. */
+  /**
+   * Milliseconds since some fixed moment, with fractions. Never goes backwards. On Linux it stands still while the machine
+   * sleeps or is paused: what rests on others counting the same time has to look at `now`, too.
+   */
   monotonic(): number
   /** Calls once, not before `ms` have passed. Throws RangeError over DELAY_MS_MAX, which Node would take as 1 ms. */
   setTimeout(call: () => void, ms: number): Timer

@@ -369,8 +369,9 @@ describe('a taker', () => {
     const [a, b] = processes as [SimProcess, SimProcess, SimProcess]
     const recover = b.recover.bind(b)
     b.recover = async (...what) => {
-      await recover(...what)
+      const mark = await recover(...what)
       b.pause() // before it has taken anything
+      return mark
     }
     a.pause()
     while (!b.paused) await settle(world, 100)

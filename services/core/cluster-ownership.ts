@@ -17,23 +17,29 @@ import type { Bus } from '#bus/bus.ts'
 import { type Row, type Table, TableUnavailable } from '#table/table.ts'
 import type { Clock } from './clock.ts'
 import type { Log } from './log.ts'
+import { UnknownLogVersion } from './log-item.ts'
 import { Loop } from './loop.ts'
-import { type DeadMember, type Membership, RETRY_MS } from './membership.ts'
+import { breakingOf, type DeadMember, type Membership, RETRY_MS } from './membership.ts'
 import { getOwnersRow, OWNERS, type OwnersRow, ownersRowWith, putOwnersRow, readOwnersRow } from './owners-row.ts'
 import { type Ownership, type OwnersListener, PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 import { Partitions } from './partitions.ts'
-import { rendezvousAll } from './rendezvous.ts'
+import { hashOf, rendezvous, rendezvousAll } from './rendezvous.ts'
 
 /** What a process does with the partitions that come and go. What rejects is tried again. */
 export interface Owning {
-  /** Resolves when everything that process ever acknowledged in that role is in the table. `applied`: what its lease said of its log. */
-  recover(process: string, role: RoleName, applied: number): Promise<void>
+  /**
+   * Resolves when everything that process ever acknowledged in that role is in the table. `applied`: what its lease said of its
+   * log; resolves with what it may say from now on. Rejects with UnknownLogVersion where this one cannot tell.
+   */
+  recover(process: string, role: RoleName, applied: number): Promise<number>
   /** These are this process's from now on. Resolves when it is ready for their envelopes. */
   take(role: RoleName, partitions: readonly number[]): Promise<void>
   /** Stops taking envelopes for these. Resolves when all their accounts are settled and all they staged is applied. */
   release(role: RoleName, partitions: readonly number[]): Promise<void>
   /** Nothing in this role is this process's any more, and others may have it already. It writes and sends nothing more for it. */
   fenced(role: RoleName): void
+  /** What was handed on to owners elsewhere, and not acked by them: nobody else knows of it. */
+  readonly handedOn: number
 }
 
 export interface ClusterOwnershipOptions {
@@ -51,12 +57,18 @@ const HINT = 'owners'
 const NOTHING = new Uint8Array(0)
 /** How often a change of the row is tried against others who change it, before it waits for the next reading. */
 const CONFLICTS_MAX = 8
+/** So much sooner than the others who take from a dead process, one of them begins to recover its log: they find it done. */
+const HEAD_START_MS = 300
+/** How often a process that leaves looks whether what it has handed on is acked. */
+const HANDED_LOOK_MS = 25
 
 /** What is under way between two fences: its end is nothing to what comes after. */
 class Tenure {
   readonly running = new Set<string>()
-  /** By role and process, the version of the broken lease whose log is recovered; '' where there was no lease. */
+  /** By role and process, the breaking of the lease whose log is recovered (membership.ts); '' where there was no lease. */
   readonly recovered = new Map<string, string>()
+  /** Tasks that nobody here can do, as is said once. */
+  readonly refused = new Set<string>()
 }
 
 export class ClusterOwnership implements Ownership {
@@ -104,12 +116,13 @@ export class ClusterOwnership implements Ownership {
   }
 
   /**
-   * Gives away all it owns and leaves the cluster. Where that takes longer than `patienceMs`, it leaves all the same, and
-   * the others take what is left once its lease has run out.
+   * Gives away all it owns, waits until what it has handed on is acked, and leaves the cluster. Where that takes longer than
+   * `patienceMs`, it leaves all the same, and the others take what is left once its lease has run out.
    */
   async leave(patienceMs: number): Promise<void> {
     this.#membership.leave()
     const { clock, log } = this.#options
+    const untilMs = clock.monotonic() + patienceMs
     const left = await new Promise<boolean>((resolve) => {
       const timer = clock.setTimeout(() => resolve(false), patienceMs)
       this.#whenEmpty = () => {
@@ -119,6 +132,9 @@ export class ClusterOwnership implements Ownership {
       this.#reconcile()
     })
     this.#whenEmpty = undefined
+    // Without its lease it may send nothing, and whoever has its accounts now knows nothing of it.
+    while (left && this.#membership.joined && (this.#owning?.handedOn ?? 0) > 0 && clock.monotonic() < untilMs)
+      await new Promise<void>((resolve) => clock.setTimeout(resolve, HANDED_LOOK_MS))
     if (left) await this.#membership.end()
     else log.warn('ownership.left_behind', { patienceMs })
     this.stop()
@@ -156,8 +172,11 @@ export class ClusterOwnership implements Ownership {
     this.#listeners.push(listener)
   }
 
+  /** Not before it has read the rows since it joined: until then it goes by rows of a life before. */
   sure(): boolean {
-    return this.#membership.sure()
+    if (!this.#membership.sure()) return false
+    for (const role of this.#own) if (this.#partitions[role].baseline === undefined && !this.#unread.has(role)) return false
+    return true
   }
 
   owns(role: RoleName, account: string): boolean {
@@ -277,9 +296,17 @@ export class ClusterOwnership implements Ownership {
       if (tenure === this.#tenure && (goOn || this.#whenEmpty !== undefined)) this.#reconcile()
     }
     task().then(ended, (error: unknown) => {
-      if (!(error instanceof TableUnavailable)) this.#options.log.error('ownership.broke', { task: name, error })
+      this.#failed(tenure, name, error)
       tenure.running.delete(name)
     })
+  }
+
+  #failed({ refused }: Tenure, task: string, error: unknown): void {
+    const { log } = this.#options
+    if (error instanceof UnknownLogVersion) {
+      if (!refused.has(task)) log.error('log.version_unknown', { task, ...error.facts })
+      refused.add(task)
+    } else if (!(error instanceof TableUnavailable)) log.error('ownership.broke', { task, error })
   }
 
   async #open(role: RoleName, opening: readonly number[]): Promise<boolean> {
@@ -319,14 +346,26 @@ export class ClusterOwnership implements Ownership {
    */
   async #recover(role: RoleName, owner: string): Promise<boolean> {
     const tenure = this.#tenure
-    const fate = await this.#membership.breakLease(owner)
+    let fate = await this.#membership.breakLease(owner)
+    if (fate.state === 'broken' && !this.#isFirstToRecover(role, owner)) {
+      await new Promise<void>((resolve) => this.#options.clock.setTimeout(resolve, HEAD_START_MS))
+      if (tenure !== this.#tenure) return false
+      fate = await this.#membership.fateOf(owner)
+    }
     if (fate.state === 'lives') return this.#lookAtLeases()
     if (fate.state === 'broken') {
-      await this.#owning!.recover(owner, role, fate.lease.applied[role] ?? 0)
+      const applied = await this.#owning!.recover(owner, role, fate.lease.applied[role] ?? 0)
+      if (tenure !== this.#tenure) return false
+      await this.#membership.noteRecovered(owner, fate, role, applied)
       this.#options.log.info('owner.recovered', { role, owner })
     }
-    tenure.recovered.set(`${role} ${owner}`, fate.state === 'broken' ? fate.version : '')
+    tenure.recovered.set(`${role} ${owner}`, fate.state === 'broken' ? breakingOf(fate.version) : '')
     return true
+  }
+
+  /** All who take from a dead process see to its log themselves; one of them is ahead. */
+  #isFirstToRecover(role: RoleName, owner: string): boolean {
+    return rendezvous(hashOf(owner), this.#membership.candidates(role)) === this.#process
   }
 
   /** One is not as it was when all were read: what follows from that is done when they have been read again, and not before. */
@@ -369,7 +408,7 @@ export class ClusterOwnership implements Ownership {
     for (const owner of taken) {
       if (owner === '' || owner === this.#process) continue
       const fate = await this.#membership.fateOf(owner)
-      const isSame = fate.state === 'broken' && fate.version === recovered.get(`${role} ${owner}`)
+      const isSame = fate.state === 'broken' && breakingOf(fate.version) === recovered.get(`${role} ${owner}`)
       if (fate.state !== 'gone' && !isSame) recovered.delete(`${role} ${owner}`)
     }
   }

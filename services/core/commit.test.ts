@@ -422,3 +422,16 @@ test('20 000 staged rows of 262 kB each used to be no congestion', async () => {
   for (let i = 0; i < 200; i++) commit.stage('romeo@a', put('same', value))
   expect(commit.congested).toBe(false) // nothing of what is durable is counted still
 })
+
+describe('effects in the name of an account that has got another owner', () => {
+  test('used to run at once where nothing was staged: two owners answered', () => {
+    const held = new Set(['romeo@a', 'juliet@a'])
+    const log = memoryLog()
+    const commit = new Commit(directLog(memoryTable(), manualClock(), log), log, (account) => held.has(account))
+    const ran: string[] = []
+    for (const account of ['romeo@a', 'juliet@a', 'a', '']) commit.after(account, () => ran.push(account))
+    held.delete('romeo@a')
+    for (const account of ['romeo@a', 'juliet@a', 'a', '']) commit.after(account, () => ran.push(`${account} late`))
+    expect(ran).toEqual(['romeo@a', 'juliet@a', 'a', '', 'juliet@a late', 'a late', ' late']) // a domain is nobody's
+  })
+})

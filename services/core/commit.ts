@@ -5,17 +5,19 @@
 // a commit is given: into the table at once (direct-log.ts), or into the owner's log, and into the table behind it
 // (owner-log.ts). So there are two moments: `after` a commit is durable its effects are released, and whoever reads the
 // table waits until it is `applied`. A log that cannot write tries for ever, with the effects held back.
+//
+// Where more gathers than a flush should have, accounts take turns (gathering.ts). Then a flush may have only the first part of
+// what an account staged: effects and readers that wait for more of it move on to the next one, in their order.
 import { checkRow } from '#table/rows.ts'
 import { type Key, type Row, TableUnavailable } from '#table/table.ts'
+import { bytesOf, divide, FLUSH_BYTES, Gathering } from './gathering.ts'
+import type { OfAccounts } from './held.ts'
 import type { Log } from './log.ts'
 
 /** Rows staged and not applied before an owner takes no further envelopes (`congested`). */
 export const STAGED_ROWS_MAX = 20_000
 /** The same in bytes: a row has up to 400 kB. */
 export const STAGED_BYTES_MAX = 64 * 1024 * 1024
-/** A row besides its value: keys, and the objects around them. */
-const ROW_COST_BYTES = 500
-
 /**
  * Of several writes to one row the one staged last holds, however late or often each is done, and whoever owned the account
  * when: `order` is for others. 'own': the one of the greatest version, which the writer gives. 'free': no other put of this row
@@ -49,6 +51,16 @@ interface Flush {
   applied: boolean
 }
 
+/** What waits for a flush, in order. In step: for whose writes, and up to which. */
+interface Waiting {
+  readonly calls: (() => void)[]
+  readonly accounts: string[]
+  readonly places: number[]
+}
+
+/** In the place of an account: it waits for what all have staged. */
+const EVERYBODY = ''
+
 interface Waiter {
   readonly resolve: () => void
   readonly reject: (error: Error) => void
@@ -59,8 +71,12 @@ export class Commit {
   readonly #log: Log
   /** The number of the flush that new writes go into. */
   #open = 1
-  #writes: Write[] = []
-  #accounts: string[] = []
+  #gathered = new Gathering()
+  /** Writes staged so far. */
+  #place = 0
+  /** What one account stages before this changes goes together. */
+  #portion = 0
+  #portionOpen = false
   #flushing = false
   #scheduled = false
   /** Not durable. */
@@ -68,16 +84,14 @@ export class Commit {
   /** Not applied: those that are not durable among them. */
   #held = 0
   #heldBytes = 0
-  /** Of the flush that gathers. */
-  #openBytes = 0
   /** The last flush each account has something in, while it is not durable. */
   readonly #tickets = new Map<string, number>()
   /** The same of what is durable, while it is not applied. */
   readonly #lagging = new Map<string, number>()
   /** Effects by the flush they wait for. */
-  readonly #effects = new Map<number, (() => void)[]>()
+  readonly #effects = new Map<number, Waiting>()
   /** The same of those that wait until it is applied. */
-  readonly #readers = new Map<number, (() => void)[]>()
+  readonly #readers = new Map<number, Waiting>()
   /** Those among the effects and readers who would wait for ever when all is dropped. */
   readonly #waiters = new Set<Waiter>()
   #relief: (() => void)[] = []
@@ -113,26 +127,34 @@ export class Commit {
   stage(account: string, write: Write): void {
     this.demandHeld(account)
     if ('put' in write) checkRow(write.put, this.#destination.versionBytes)
-    this.#writes.push(write)
+    this.#gathered.add(write, account, ++this.#place, this.#portion)
     this.#staged++
     this.#held++
-    const bytes = bytesOf(write)
-    this.#heldBytes += bytes
-    this.#openBytes += bytes
-    if (this.#tickets.get(account) !== this.#open) {
-      this.#tickets.set(account, this.#open)
-      this.#accounts.push(account)
+    this.#heldBytes += bytesOf(write)
+    if (this.#tickets.get(account) !== this.#open) this.#tickets.set(account, this.#open)
+    if (!this.#portionOpen) {
+      this.#portionOpen = true
+      queueMicrotask(this.#endPortion)
     }
     if (this.#flushing || this.#scheduled) return
     this.#scheduled = true
     queueMicrotask(() => void this.#flush())
   }
 
-  /** Runs `effect` when all that was staged for the account is durable: at once where it is. Keeps the order of calls. */
+  readonly #endPortion = (): void => {
+    this.#portionOpen = false
+    this.#portion++
+  }
+
+  /**
+   * Runs `effect` when all that was staged for the account is durable: at once where it is. Keeps the order of calls. Never where
+   * the account is not ours any more: whoever has it does the same, and two would be heard.
+   */
   after(account: string, effect: () => void): void {
+    if (this.#holds !== undefined && account.includes('@') && !this.#holds(account)) return
     const ticket = this.#tickets.get(account)
     if (ticket === undefined) return effect()
-    add(this.#effects, ticket, effect)
+    this.#add(this.#effects, ticket, account, effect)
   }
 
   /** As `after`, for what two accounts have staged. */
@@ -145,7 +167,7 @@ export class Commit {
   afterApplied(account: string, effect: () => void): void {
     const flush = this.#unapplied(account)
     if (flush === undefined) return effect()
-    add(this.#readers, flush, effect)
+    this.#add(this.#readers, flush, account, effect)
   }
 
   /**
@@ -154,7 +176,7 @@ export class Commit {
    */
   applied(account: string): Promise<void> | undefined {
     const flush = this.#unapplied(account)
-    return flush === undefined ? undefined : this.#waitFor(this.#readers, flush)
+    return flush === undefined ? undefined : this.#waitFor(this.#readers, flush, account)
   }
 
   #unapplied(account: string): number | undefined {
@@ -164,7 +186,7 @@ export class Commit {
   /** As `applied`, of what is durable: no reader may go by it. */
   durable(account: string): Promise<void> | undefined {
     const flush = this.#tickets.get(account)
-    return flush === undefined ? undefined : this.#waitFor(this.#effects, flush)
+    return flush === undefined ? undefined : this.#waitFor(this.#effects, flush, account)
   }
 
   /** A version for a row that its owner puts himself: newer than all that was flushed, older than all that will be. */
@@ -182,28 +204,45 @@ export class Commit {
     return this.#tickets.has(account)
   }
 
+  /** True while anything staged for any of these is not in the table. */
+  anyOf(accounts: OfAccounts): boolean {
+    for (const waiting of [this.#tickets, this.#lagging]) for (const account of waiting.keys()) if (accounts(account)) return true
+    return false
+  }
+
   /** Resolves when everything staged so far is durable, or dropped. */
   settled(): Promise<void> {
     if (this.#staged === 0) return Promise.resolve()
-    return this.#waitFor(this.#effects, this.#last()).catch(() => {})
+    return this.#waitFor(this.#effects, this.#last(), EVERYBODY).catch(() => {})
   }
 
   /** Resolves when everything staged so far is in the table, or dropped. */
   drained(): Promise<void> {
     if (this.#held === 0) return Promise.resolve()
-    return this.#waitFor(this.#readers, this.#last()).catch(() => {})
+    return this.#waitFor(this.#readers, this.#last(), EVERYBODY).catch(() => {})
   }
 
   /** The last flush there is anything in. */
   #last(): number {
-    return this.#writes.length > 0 ? this.#open : this.#open - 1
+    return this.#gathered.writes.length > 0 ? this.#open : this.#open - 1
   }
 
-  #waitFor(waiting: Map<number, (() => void)[]>, flush: number): Promise<void> {
+  #add(waiting: Map<number, Waiting>, flush: number, account: string, call: () => void): void {
+    let list = waiting.get(flush)
+    if (list === undefined) {
+      list = { calls: [], accounts: [], places: [] }
+      waiting.set(flush, list)
+    }
+    list.calls.push(call)
+    list.accounts.push(account)
+    list.places.push(this.#place)
+  }
+
+  #waitFor(waiting: Map<number, Waiting>, flush: number, account: string): Promise<void> {
     return new Promise((resolve, reject) => {
       const waiter = { resolve, reject }
       this.#waiters.add(waiter)
-      add(waiting, flush, () => {
+      this.#add(waiting, flush, account, () => {
         this.#waiters.delete(waiter)
         resolve()
       })
@@ -216,13 +255,11 @@ export class Commit {
    */
   drop(): void {
     this.#life++
-    this.#writes = []
-    this.#accounts = []
+    this.#gathered = new Gathering()
     this.#flushing = false
     this.#staged = 0
     this.#held = 0
     this.#heldBytes = 0
-    this.#openBytes = 0
     this.#open++ // nothing that is waited for has this number any more
     for (const all of [this.#tickets, this.#lagging, this.#effects, this.#readers]) all.clear()
     const gone = new TableUnavailable('what was staged is dropped: this process owns the account no more')
@@ -235,19 +272,10 @@ export class Commit {
     this.#scheduled = false
     this.#flushing = true
     const life = this.#life
-    while (this.#writes.length > 0) {
-      const writes = this.#writes
-      const flush: Flush = {
-        number: this.#open++,
-        accounts: this.#accounts,
-        rows: writes.length,
-        bytes: this.#openBytes,
-        durable: false,
-        applied: false,
-      }
-      this.#writes = []
-      this.#accounts = []
-      this.#openBytes = 0
+    while (this.#gathered.writes.length > 0) {
+      const number = this.#open++
+      const { writes, accounts, bytes } = this.#takeGathered(number)
+      const flush: Flush = { number, accounts, rows: writes.length, bytes, durable: false, applied: false }
       await this.#destination.write(writes, () => {
         if (life === this.#life) this.#onApplied(flush)
       })
@@ -255,6 +283,37 @@ export class Commit {
       this.#onDurable(flush)
     }
     this.#flushing = false
+  }
+
+  /** What goes with this flush. The rest is gathered for the next one, and so is what waits for it. */
+  #takeGathered(number: number): Gathering {
+    const gathered = this.#gathered
+    this.#gathered = new Gathering()
+    if (gathered.bytes <= FLUSH_BYTES) return gathered
+    const { now, later } = divide(gathered)
+    this.#gathered = later
+    /** By account, the first of its writes that does not go. */
+    const first = new Map<string, number>()
+    for (const [i, account] of later.accounts.entries()) if (!first.has(account)) first.set(account, later.places[i]!)
+    for (const account of first.keys()) this.#tickets.set(account, this.#open)
+    for (const waiting of [this.#effects, this.#readers]) this.#moveOn(waiting, number, first)
+    return now
+  }
+
+  #moveOn(waiting: Map<number, Waiting>, number: number, first: ReadonlyMap<string, number>): void {
+    const list = waiting.get(number)
+    if (list === undefined || first.size === 0) return
+    const stays: Waiting = { calls: [], accounts: [], places: [] }
+    const goes: Waiting = { calls: [], accounts: [], places: [] }
+    for (const [i, account] of list.accounts.entries()) {
+      const place = list.places[i]!
+      const to = account === EVERYBODY || place >= (first.get(account) ?? Number.POSITIVE_INFINITY) ? goes : stays
+      to.calls.push(list.calls[i]!)
+      to.accounts.push(account)
+      to.places.push(place)
+    }
+    waiting.set(number, stays)
+    waiting.set(this.#open, goes) // which nobody has waited for yet
   }
 
   #onDurable(flush: Flush): void {
@@ -286,9 +345,9 @@ export class Commit {
   }
 
   /** What an effect does `after` this same flush comes behind those that wait already: the list grows while it runs. */
-  #release(waiting: Map<number, (() => void)[]>, number: number): void {
+  #release(waiting: Map<number, Waiting>, number: number): void {
     const life = this.#life
-    for (const effect of waiting.get(number) ?? []) {
+    for (const effect of waiting.get(number)?.calls ?? []) {
       this.#run(effect)
       if (life !== this.#life) return
     }
@@ -309,18 +368,6 @@ export class Commit {
       this.#log.error('effect.broke', { error })
     }
   }
-}
-
-function add(waiting: Map<number, (() => void)[]>, flush: number, effect: () => void): void {
-  const effects = waiting.get(flush)
-  if (effects === undefined) waiting.set(flush, [effect])
-  else effects.push(effect)
-}
-
-/** What a write takes of memory, about. */
-function bytesOf(write: Write): number {
-  if ('delete' in write) return ROW_COST_BYTES
-  return ROW_COST_BYTES + write.put.value.length
 }
 
 export function keyOf(write: Write): Key {

@@ -4,11 +4,13 @@ import { manualClock } from './clock.ts'
 import { DeadEdges } from './dead-edges.ts'
 import { silentLog } from './log.ts'
 import { soleOwnership } from './ownership.ts'
+import type { Liveness } from './process.ts'
 import { BoundSession, Registry } from './registry.ts'
 
 function setUp(count = 1) {
   const clock = manualClock()
-  const liveness = new Map<string, 'live' | 'gone'>([['e1', 'live']])
+  const liveness = new Map<string, Liveness>([['e1', 'live']])
+  const cutOff = new Set<string>()
   const listeners: (() => void)[] = []
   const ended: string[] = []
   const sessions = new Registry()
@@ -16,6 +18,7 @@ function setUp(count = 1) {
   const members = {
     live: () => [],
     livenessOf: (edge: string) => liveness.get(edge) ?? 'unseen',
+    isCutOff: (edge: string) => cutOff.has(edge),
     onChange: (listener: () => void) => void listeners.push(listener),
     onFenced: () => {},
   }
@@ -31,7 +34,7 @@ function setUp(count = 1) {
   const changed = (): void => {
     for (const listener of listeners) listener()
   }
-  return { clock, liveness, ended, add, state, changed }
+  return { clock, liveness, cutOff, ended, add, state, changed }
 }
 
 test('sessions of an edge that has died are ended when that is known, each once', () => {
@@ -78,5 +81,23 @@ test('a process that is not sure of itself ends nothing', () => {
   expect(ended).toEqual([])
   state.sure = true
   clock.advance(5_000)
+  expect(ended).toEqual(['s0'])
+})
+
+test('an edge that is only silent used to lose its sessions, came back, and never knew', () => {
+  const { clock, liveness, ended, changed } = setUp()
+  liveness.set('e1', 'silent')
+  changed()
+  clock.advance(10_000)
+  expect(ended).toEqual([])
+  liveness.set('e1', 'gone')
+  changed()
+  expect(ended).toEqual(['s0'])
+})
+
+test('sessions of an edge that is without the bus which others have are ended: nothing comes to it', () => {
+  const { cutOff, ended, changed } = setUp()
+  cutOff.add('e1')
+  changed()
   expect(ended).toEqual(['s0'])
 })

@@ -1,7 +1,10 @@
 // Sessions whose edge is dead: it will not say that they have ended, so their owner ends them himself.
 //
-// An edge is dead by its lease (core/membership.ts), like any process; one that has never been seen has UNSEEN_MS. A large edge's
-// sessions are ended a few at a time: contacts hear of it soon enough, and nobody waits meanwhile.
+// An edge is dead when its lease is broken or gone (core/membership.ts), or says that it has lost the bus which others have; one
+// that has never been seen has UNSEEN_MS. That it is only silent is not enough: it may go on and never know. Nor does it know of
+// what was bound on it in the moments before it joined anew. So whoever ends a session (core/owner.ts) has the edge close it, too:
+// where there is nobody, nobody hears it. A large edge's sessions are ended a few at a time: contacts hear of it soon enough, and
+// nobody waits meanwhile.
 import type { Timer } from './clock.ts'
 import type { Process } from './process.ts'
 import type { BoundSession } from './registry.ts'
@@ -78,7 +81,7 @@ export class DeadEdges {
     const liveness = members!.livenessOf(edge)
     if (liveness !== 'unseen') {
       this.#unseen.delete(edge)
-      return liveness === 'gone'
+      return liveness === 'gone' || members!.isCutOff(edge)
     }
     const sinceMs = this.#unseen.get(edge)
     if (sinceMs === undefined) this.#unseen.set(edge, clock.monotonic())

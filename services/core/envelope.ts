@@ -18,7 +18,7 @@
 //
 // Version 1, which is still read, has no prev, epoch and flags, no age, no edge ack, and of a stanza's name always session
 // and n, never a cause.
-import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { copyOf, type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Point } from './hooks.ts'
 import { Reader, Writer } from './wire.ts'
 
@@ -248,4 +248,9 @@ function fieldsOf(text: string): Fields {
   } catch (cause) {
     throw new RangeError('fields that are no JSON', { cause })
   }
+}
+
+/** Without the body it came in, which would stay in memory with it. */
+export function ownCopyOf(envelope: Envelope): Envelope {
+  return envelope.kind === 'signal' ? envelope : { ...envelope, stanza: copyOf(envelope.stanza, envelope.stanza.trace) }
 }

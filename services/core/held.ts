@@ -2,8 +2,8 @@
 //
 // What one process owns at its birth it owns for ever: all. In a cluster that is nothing, and partitions come and go. Who is
 // named in the row, and who is ready, is for core/ownership.ts to say; this is the role's own book, which changes in the same
-// turn as what it keeps of the accounts (core/take-over.ts). Where an account is not held nothing is written of it and
-// nothing kept: so what was begun while it was can do no harm any more.
+// turn as what it keeps of the accounts (core/take-over.ts). Where an account is not held nothing is written of it, nothing kept,
+// and nothing said in its name: so what was begun while it was can do no harm any more.
 import { type Ownership, PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 
 /** Whether something concerns an account, by its bare JID. */

@@ -168,6 +168,7 @@ export class Journal implements AccountJournal {
       if (left-- <= 0) return
       yield { id: sk, entry: value }
     }
+    this.#commit.demandHeld(account.bare) // that there is no more is an answer, too
   }
 
   /** All entries of the stretches that a thread is in, one stretch after the other. */

@@ -296,6 +296,22 @@ describe('what the bus has lost is sent again', () => {
   })
 })
 
+test('an ack that was lost used to be missed by nobody while acks of others kept coming', async () => {
+  const { world, p0, acked, send, lose } = setUp()
+  send(ROMEO, 'one')
+  await world.pass(50)
+  p0.take()
+  await lose(() => p0.open[0]!())
+  for (let n = 0; n < 6; n++) {
+    send(JULIET, `m${n}`)
+    await world.pass(250)
+    p0.done()
+    await world.pass(250)
+  }
+  expect(acked).toContain('one')
+  expect(p0.take()).toEqual([])
+})
+
 test('a frame is missed though acks of others keep coming', async () => {
   const { world, p0, send, lose } = setUp()
   for (let n = 0; n < 10; n++) send(ROMEO, `m${n}`)
@@ -307,6 +323,22 @@ test('a frame is missed though acks of others keep coming', async () => {
     await world.pass(500)
   }
   expect(p0.take()).toEqual(['lost again'])
+})
+
+test('an owner that hears from a source which is ahead of it used to wait for somebody to tell it: it looks itself, once', async () => {
+  const { world, source, p0, p1, send, learn } = setUp()
+  let looked = 0
+  p1.node.ownership.looked = () => void looked++
+  world.row.give([partitionOf(ROMEO)], 'p1')
+  learn(source, p0.node)
+  for (const id of ['one', 'two']) {
+    send(ROMEO, id)
+    await world.pass(50)
+  }
+  expect([looked, p1.take()]).toEqual([1, []])
+  learn(p1.node)
+  await world.pass(50)
+  expect(p1.take()).toEqual(['one', 'two'])
 })
 
 describe('when a partition has another owner', () => {

@@ -1,4 +1,5 @@
 // What every body of a lane begins with (drawn in core/envelope.ts), and the order of the numbers in it.
+import type { Bus } from '#bus/bus.ts'
 import { ENVELOPE_VERSION, readVersion } from './envelope.ts'
 import type { RoleName } from './ownership.ts'
 import type { Process } from './process.ts'
@@ -80,6 +81,12 @@ export function readAckHead(reader: Reader): AckHead {
   const received = reader.u32()
   const flags = reader.u8()
   return { role, owner, received, status: (flags & STATUS) !== 0, gap: (flags & GAP) !== 0 }
+}
+
+/** Calls back when this turn has all it will have for the bus; where that makes no difference, when its microtasks have run. */
+export function atTurnEnd(bus: Bus, flush: () => void): void {
+  if (bus.atTurnEnd === undefined) queueMicrotask(flush)
+  else bus.atTurnEnd(flush)
 }
 
 /** Numbers go round: a busy lane has used up all 2^32 in a day. 0 is none, and before all others. */

@@ -10,10 +10,9 @@
 //
 // Nothing is acked while this process cannot be sure that it owns what it did, nor what was taken before it lost it.
 import type { Subscription } from '#bus/bus.ts'
-import { copyOf } from '#xmpp/stanza.ts'
 import type { Timer } from './clock.ts'
-import { type Envelope, readEnvelope } from './envelope.ts'
-import { isAfter, type LaneHead, readLaneHead, type Ways, writeAckHead, writeStatusHead } from './lane-frame.ts'
+import { type Envelope, ownCopyOf, readEnvelope } from './envelope.ts'
+import { atTurnEnd, isAfter, type LaneHead, readLaneHead, type Ways, writeAckHead, writeStatusHead } from './lane-frame.ts'
 import { PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 import { Reader, Writer } from './wire.ts'
 
@@ -36,6 +35,8 @@ export type EnvelopeHandler = (envelope: Envelope, done: () => void) => void
 export interface LaneReceiver extends Subscription {
   /** Whether anything that was handed on of these partitions is not handled yet. */
   isBusy(partitions: readonly number[]): boolean
+  /** What is handled and not acked never is: the accounts are others'. Their sources send it to those, or here anew. */
+  drop(): void
 }
 
 /** Every lane into one role of this process. An envelope that is not ours to read is logged and acked. */
@@ -44,6 +45,7 @@ export function receiveLanes(ways: Ways, role: RoleName, process: string, handle
   const frames = ways.bus.subscribe(`lane.${role}.${process}`, receiver.onFrame)
   return {
     isBusy: (partitions) => receiver.isBusy(partitions),
+    drop: () => receiver.drop(),
     close() {
       frames.close()
       receiver.close()
@@ -135,6 +137,10 @@ class Receiver {
     this.#waiting.clear()
     this.#heldBytes = 0
     for (const inlet of this.#inlets.values()) inlet.held = []
+  }
+
+  drop(): void {
+    for (const inlet of this.#inlets.values()) inlet.finished = []
   }
 
   isBusy(partitions: readonly number[]): boolean {
@@ -274,7 +280,7 @@ class Receiver {
       case 'ours':
         return this.#hand(inlet, entry, envelope)
       case 'not ready':
-        return this.#wait({ inlet, entry, envelope: ownCopy(envelope), account, bytes }, partition)
+        return this.#wait({ inlet, entry, envelope: ownCopyOf(envelope), account, bytes }, partition)
       case 'not ours':
         this.#disown(inlet, entry, partition)
     }
@@ -359,6 +365,7 @@ class Receiver {
 
   #hold(inlet: Inlet, { epoch }: LaneHead, body: Uint8Array): void {
     if (this.#heldBytes + body.length > HELD_BYTES_MAX) return
+    if (inlet.held.length === 0) this.#ways.ownership.look?.() // whoever told us of the newer row was not heard
     this.#heldBytes += body.length
     const untilMs = this.#ways.clock.monotonic() + HELD_MS_MAX
     inlet.held.push({ body: Buffer.from(body), epoch, untilMs })
@@ -403,7 +410,7 @@ class Receiver {
   #ackSoon(inlet: Inlet): void {
     if (inlet.acking) return
     inlet.acking = true
-    if (this.#acking.push(inlet) === 1) queueMicrotask(this.#flush)
+    if (this.#acking.push(inlet) === 1) atTurnEnd(this.#ways.bus, this.#flush)
   }
 
   readonly #flush = (): void => {
@@ -491,8 +498,3 @@ class Receiver {
 
 /** By partition: what most entries are in. */
 const ONE: readonly (readonly number[])[] = Array.from({ length: PARTITIONS }, (_, partition) => [partition])
-
-/** Without the body it came in, which would stay in memory with it. */
-function ownCopy(envelope: Envelope): Envelope {
-  return envelope.kind === 'signal' ? envelope : { ...envelope, stanza: copyOf(envelope.stanza, envelope.stanza.trace) }
-}

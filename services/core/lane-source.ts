@@ -8,7 +8,7 @@
 // A process that is not sure of itself sends nothing: what it says in the name of its accounts others may say already.
 import { BODY_BYTES_MAX, type Bus } from '#bus/bus.ts'
 import { type Envelope, readEnvelope, writeEnvelope } from './envelope.ts'
-import { FRAME_BYTES, isAfter, numberAfter, writeLaneHead } from './lane-frame.ts'
+import { atTurnEnd, FRAME_BYTES, isAfter, numberAfter, writeLaneHead } from './lane-frame.ts'
 import { partitionOf } from './ownership.ts'
 import { Writer } from './wire.ts'
 
@@ -75,12 +75,13 @@ export class Lane {
   /** As the owner has told. */
   #received = 0
   #scheduled = false
-  /** Since the last `tick`: an ack or status has come; all behind this number has been sent again. */
-  #heard = false
+  /** Since the last `tick`: a status has come; all behind this number has been sent again. */
+  #told = false
   #sentAgain: number | undefined
-  /** At the last `tick`: something was unacked, and this was the last. */
-  #waited = false
+  /** At the last `tick`: the first and the last of what was unacked; 0 for nothing. */
+  #firstAtTick = 0
   #lastAtTick = 0
+  #nextAtTick = 0
 
   constructor(bus: Bus, subject: string, source: string, view: View) {
     this.#bus = bus
@@ -132,9 +133,11 @@ export class Lane {
     if (this.#out.length > FRAME_BYTES) this.flush()
     else if (!this.#scheduled) {
       this.#scheduled = true
-      queueMicrotask(() => this.flush())
+      atTurnEnd(this.#bus, this.#flushDue)
     }
   }
+
+  readonly #flushDue = (): void => this.flush()
 
   /** Sends what is gathered. */
   flush(): void {
@@ -168,9 +171,9 @@ export class Lane {
   }
 
   /** Every ack frame says how far the owner has received. */
-  heard(received: number): void {
-    this.#heard = true
+  heard(received: number, status: boolean): void {
     this.#received = received
+    if (status) this.#told = true
   }
 
   /** Those that are handled, as a status says: received and not open. */
@@ -214,18 +217,22 @@ export class Lane {
     this.#bus.publish(this.#subject, out.take())
   }
 
-  /** Once a second: probes where nothing was heard, or where what was sent by the last one has not been received. */
+  /**
+   * Once a second: probes where what was sent by the last one has not been received, or what is unacked for longest was so then:
+   * its ack may be lost, though others keep coming. A status has told that it is open: then it is left alone for once.
+   */
   tick(): void {
-    const waits = this.#pending.size > 0
-    if (waits) {
+    const [first = 0] = this.#pending.keys()
+    if (first !== 0) {
       this.#spare()
       const lost = isAfter(this.#lastAtTick, this.#received)
-      if (lost || (this.#waited && !this.#heard)) this.probe()
-    }
-    this.#heard = false
+      if (lost || (first === this.#firstAtTick && !this.#told)) this.probe()
+    } else if (this.#next === this.#nextAtTick) this.#out.rest() // its owner may be gone for good
+    this.#nextAtTick = this.#next
+    this.#told = false
     this.#sentAgain = undefined
-    this.#waited = waits
-    this.#lastAtTick = waits ? this.#last : 0
+    this.#firstAtTick = first
+    this.#lastAtTick = first === 0 ? 0 : this.#last
   }
 
   /** A frame of which most is acked is not kept for the rest of it. */

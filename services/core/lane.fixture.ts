@@ -140,6 +140,7 @@ export class OwnersView implements Ownership {
   #owners: string[] = []
   #epochs: number[] = []
   #epoch = 0
+  looked: () => void = () => {}
   readonly #listeners: OwnersListener[] = []
 
   constructor(row: OwnersRow, process: string) {
@@ -180,6 +181,10 @@ export class OwnersView implements Ownership {
 
   onChange(listener: OwnersListener): void {
     this.#listeners.push(listener)
+  }
+
+  look(): void {
+    this.looked()
   }
 
   sure(): boolean {

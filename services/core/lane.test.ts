@@ -260,3 +260,60 @@ describe('what goes wrong', () => {
     expect([acks, log.lines]).toEqual([0, []])
   })
 })
+
+describe('on a bus that tells when a turn ends', () => {
+  /** One whose turn ends when the test says so. */
+  function setUpTurns() {
+    const due: (() => void)[] = []
+    const bodies: string[] = []
+    const inner = memoryBus()
+    const bus: Bus = {
+      lossless: false,
+      publish(subject, body) {
+        bodies.push(subject)
+        inner.publish(subject, body)
+      },
+      subscribe: (...args) => inner.subscribe(...args),
+      request: (...args) => inner.request(...args),
+      drain: () => inner.drain(),
+      status: (handler) => inner.status(handler),
+      atTurnEnd: (flush) => void due.push(flush),
+    }
+    const ways = waysOf(bus, memoryLog())
+    const came: { name: string; done: () => void }[] = []
+    receiveLanes(ways, 'router', 'owner', (envelope, done) => void came.push({ name: (envelope as { name: string }).name, done }))
+    const lanes = openLanes(ways, 'source')
+    const endTurn = async () => {
+      for (const flush of due.splice(0)) flush()
+      await turns()
+    }
+    return { lanes, came, bodies, endTurn }
+  }
+
+  test('what several sockets of it bring goes in one body', async () => {
+    const { lanes, came, bodies, endTurn } = setUpTurns()
+    lanes.send('router', 'romeo@a', signal('one'))
+    await turns() // the microtasks of one socket are over
+    lanes.send('router', 'romeo@a', signal('two'))
+    await turns()
+    expect(bodies).toEqual([])
+    await endTurn()
+    expect(bodies).toEqual(['lane.router.owner'])
+    expect(came.map(({ name }) => name)).toEqual(['one', 'two'])
+  })
+
+  test('so do the acks of what is handled in it', async () => {
+    const { lanes, came, bodies, endTurn } = setUpTurns()
+    const acked: string[] = []
+    for (const name of ['one', 'two']) lanes.send('router', 'romeo@a', signal(name), () => acked.push(name))
+    await endTurn()
+    for (const { done } of came) {
+      done()
+      await turns()
+    }
+    expect(bodies).toEqual(['lane.router.owner'])
+    await endTurn()
+    expect(bodies).toEqual(['lane.router.owner', `ack.${lanes.source}`])
+    expect(acked).toEqual(['one', 'two'])
+  })
+})

@@ -40,6 +40,8 @@ export interface Lanes {
   congested(role: RoleName, account: string): boolean
   /** Envelopes that are not acked, of all lanes. */
   readonly pending: number
+  /** Those of them that have an owner who could ack them. */
+  readonly handedOn: number
   /** Runs `resume` once when no lane is congested. */
   onRelief(resume: () => void): void
   /** Nothing that is not acked is sent any more: it is in the name of accounts that others have. No `onAck` of it runs. */
@@ -71,6 +73,19 @@ class RoleLanes {
 
   get all(): Iterable<Lane> {
     return this.#lanes.values()
+  }
+
+  get pending(): number {
+    let sum = 0
+    for (const { pending } of this.#lanes.values()) sum += pending
+    return sum
+  }
+
+  /** Without what waits for somebody to own the partition. */
+  get handedOn(): number {
+    let sum = 0
+    for (const [owner, { pending }] of this.#lanes) if (owner !== '') sum += pending
+    return sum
   }
 
   to(owner: string): Lane | undefined {
@@ -178,11 +193,10 @@ export function openLanes(ways: Ways, name: string): Lanes {
       return roles[role].isCongested(account)
     },
     get pending() {
-      let sum = 0
-      forEach((lane) => {
-        sum += lane.pending
-      })
-      return sum
+      return roles.router.pending + roles.presence.pending
+    },
+    get handedOn() {
+      return roles.router.handedOn + roles.presence.handedOn
     },
     onRelief(resume) {
       waiting.push(resume)
@@ -214,7 +228,7 @@ function careFor({ bus, clock }: Ways, forEach: (look: (lane: Lane) => void) => 
 }
 
 function takeAcks(lane: Lane, { received, status, gap }: AckHead, reader: Reader, log: Log): void {
-  lane.heard(received)
+  lane.heard(received, status)
   if (!status) {
     while (!reader.done) tellAcked(lane, reader.u32(), log)
     return

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Row } from '#table/table.ts'
-import { LEASE_MS, type Lease, LeaseWatch, leaseRow, readLease, SURE_MS } from './leases.ts'
+import { LEASE_MS, type Lease, LeaseWatch, LINK_MS, leaseRow, readLease, SURE_MS } from './leases.ts'
 
 const UP: Lease = { roles: ['router'], host: 'here', sinceMs: 1, applied: { router: 7 }, state: 'up' }
 const row = (version: string, lease: Lease = UP, process = 'a'): Row => leaseRow(process, lease, version)
@@ -130,5 +130,34 @@ describe('who watches a lease', () => {
     leases.note([spoilt], 2, 2, true, refuse)
     expect(leases.leases.get('a')?.version).toBe('1')
     expect(refused).toHaveLength(2)
+  })
+})
+
+describe('the link of a process to the bus', () => {
+  const CUT: Lease = { ...UP, cut: true }
+  const linkOf = ({ watch }: { watch: LeaseWatch }) => watch.leases.get('a')?.link
+
+  test('is there from the first reading on, and believed to be gone only when that has been said for LINK_MS', () => {
+    const watched = watch()
+    watched.note([row('1')], 0)
+    expect(linkOf(watched)).toBe('has')
+    watched.note([row('2', CUT)], 2_000)
+    expect(linkOf(watched)).toBe('unsure')
+    expect(watched.note([row('3', CUT)], 2_000 + LINK_MS - 1)).toBe(false)
+    expect(linkOf(watched)).toBe('unsure')
+    expect(watched.note([row('4', CUT)], 2_000 + LINK_MS)).toBe(true) // something has changed
+    expect(linkOf(watched)).toBe('has not')
+  })
+
+  test('is believed to be back in the same way', () => {
+    const watched = watch()
+    watched.note([row('1', CUT)], 0)
+    expect(linkOf(watched)).toBe('unsure')
+    watched.note([row('2', CUT)], LINK_MS)
+    expect(linkOf(watched)).toBe('has not')
+    watched.note([row('3')], LINK_MS + 2_000)
+    expect(linkOf(watched)).toBe('unsure')
+    watched.note([row('3')], 2 * LINK_MS + 2_000)
+    expect(linkOf(watched)).toBe('has')
   })
 })

@@ -6,6 +6,10 @@
 // was first seen; one that has not changed for LEASE_MS is dead. A version was written before it was first seen, so the
 // process it is of has not been sure of itself since SURE_MS after that, long before anybody takes it for dead.
 //
+// A process that can reach the table and not the bus says so (`cut`). It keeps what it has, but others may do better. What a
+// lease says of that counts when it has said it for LINK_MS: the bus is lost to all at about the same moment, and comes back
+// so, and while it is nobody does better.
+//
 // Only time that was watched counts: while the table cannot be read, or the watcher is not sure of itself, everybody else
 // may be as badly off, and the watch begins anew.
 import type { Key, Row } from '#table/table.ts'
@@ -18,6 +22,11 @@ export const SURE_MS = 4_000
 export const LEASE_MS = 6_000
 /** How long one that was fenced leaves it to others to see to what it owned: enough for two readings. */
 export const STRANDED_MS = 2 * RENEW_MS
+
+/** For how long a process has been without the bus when its lease says so. */
+export const CUT_MS = 5_000
+/** For how long a lease has to say whether its process has the bus, to be believed: others may be about to say the same. */
+export const LINK_MS = 4_000
 
 export const LEASES = 'o#lease'
 
@@ -33,6 +42,8 @@ export interface Lease {
   /** By role, the last item of its log of which all rows are in the table. */
   readonly applied: Readonly<Record<string, number>>
   readonly state: LeaseState
+  /** True while the process cannot reach the bus, and has not for CUT_MS. */
+  readonly cut?: boolean
 }
 
 export function leaseKey(process: string): Key {
@@ -64,6 +75,10 @@ export interface Watched {
   readonly sinceMs: number
   /** Broken, or unchanged for LEASE_MS. */
   readonly dead: boolean
+  /** Since when its lease has said of `cut` what it says now. */
+  readonly linkSinceMs: number
+  /** It has long had the bus, or has long been without; neither where that has changed a moment ago. */
+  readonly link: 'has' | 'has not' | 'unsure'
 }
 
 /** Processes that are gone and whose names are kept, so that one that never was can be told from them. */
@@ -98,6 +113,7 @@ export class LeaseWatch {
       if (now === undefined) continue
       leases.set(row.sk, now)
       if (before === undefined || before.dead !== now.dead || before.lease.state !== now.lease.state) changed = true
+      if (before !== undefined && before.link !== now.link) changed = true
       this.#gone.delete(row.sk)
     }
     for (const process of this.#leases.keys()) {
@@ -129,14 +145,29 @@ function watch(
 ): Watched | undefined {
   if (before?.version === row.version) {
     if (before.dead) return before
-    if (!watching) return { ...before, sinceMs: nowMs }
-    return sentMs - before.sinceMs >= LEASE_MS ? { ...before, dead: true } : before
+    const link = linkOf(before.lease, before.linkSinceMs, nowMs)
+    if (!watching) return { ...before, sinceMs: nowMs, link }
+    if (sentMs - before.sinceMs >= LEASE_MS) return { ...before, dead: true, link }
+    return link === before.link ? before : { ...before, link }
   }
   try {
     const lease = readLease(row)
-    return { lease, version: row.version, sinceMs: nowMs, dead: lease.state === 'broken' }
+    const linkSinceMs = linkSince(lease, before, nowMs)
+    const link = linkOf(lease, linkSinceMs, nowMs)
+    return { lease, version: row.version, sinceMs: nowMs, dead: lease.state === 'broken', linkSinceMs, link }
   } catch (error) {
     refuse(error)
     return before
   }
+}
+
+/** Who has the bus when it is first seen has had it all the time. */
+function linkSince({ cut = false }: Lease, before: Watched | undefined, nowMs: number): number {
+  if (before === undefined) return cut ? nowMs : Number.NEGATIVE_INFINITY
+  return (before.lease.cut ?? false) === cut ? before.linkSinceMs : nowMs
+}
+
+function linkOf({ cut }: Lease, sinceMs: number, nowMs: number): Watched['link'] {
+  if (nowMs - sinceMs < LINK_MS) return 'unsure'
+  return cut === true ? 'has not' : 'has'
 }

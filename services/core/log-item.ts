@@ -106,13 +106,30 @@ function writeRanked(out: Writer, write: RankedWrite): void {
   out.bytes(value)
 }
 
-/** Throws RangeError on what is no item of ours, or of a newer version. */
+/** Who wrote this was another version of the server, and nobody here can tell what he acknowledged. */
+export class UnknownLogVersion extends Error {
+  override name = 'UnknownLogVersion'
+  readonly found: number
+
+  constructor(found: number) {
+    super(`an item of a log is of version ${found}; this process reads ${VERSION}`)
+    this.found = found
+  }
+
+  /** For the log. */
+  get facts(): object {
+    const help = `upgrade this process to the version that wrote it, or newer: until then it takes nothing from that one`
+    return { found: this.found, reads: VERSION, help }
+  }
+}
+
+/** Throws RangeError on what is no item of ours, UnknownLogVersion on one of another version. */
 export function decodeItem(value: Uint8Array): LogItem {
   const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
   if (bytes.toString('latin1') === SEAL) return 'seal'
   const reader = new Reader(bytes)
   const version = reader.u8()
-  if (version !== VERSION) throw new RangeError(`an item of a log of version ${version}; this process reads ${VERSION}`)
+  if (version !== VERSION) throw new UnknownLogVersion(version)
   return { part: reader.u16(), parts: reader.u16(), bytes: bytes.subarray(5) }
 }
 

@@ -3,7 +3,7 @@
 // Whatever wakes a process (a timer, an answer, a hint) passes its `gate`: one that is paused gets it when it goes on, one
 // that is dead never. Beside the rows, each process keeps a little log, as owners do: what it acknowledged must be in the
 // state when the next owner of the partition takes it.
-import type { Bus, Subscription } from '#bus/bus.ts'
+import type { Bus, BusState, Subscription } from '#bus/bus.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
 import { type Clock, type ManualClock, manualClock } from './clock.ts'
@@ -244,6 +244,8 @@ export class SimProcess implements Owning {
   dead = false
   leaving = false
   readonly #pace: number
+  #busState: BusState = 'up'
+  readonly #busWatchers = new Set<(state: BusState) => void>()
   #deferred: (() => void)[] | undefined
   #bits: Int32Array | undefined
   /** Items that are not both acknowledged and applied. */
@@ -300,6 +302,12 @@ export class SimProcess implements Owning {
     for (const call of deferred) this.gate(call)
   }
 
+  /** Its way to the bus is cut, or there again. */
+  turnBus(state: BusState): void {
+    this.#busState = state
+    for (const watcher of this.#busWatchers) this.gate(() => watcher(state))
+  }
+
   gate(call: () => void): void {
     if (this.dead) return
     this.#bits = undefined
@@ -323,9 +331,10 @@ export class SimProcess implements Owning {
     return count
   }
 
-  async recover(process: string, role: RoleName): Promise<void> {
+  async recover(process: string, role: RoleName, _applied: number): Promise<number> {
     this.told.push(`recover ${role} ${process}`)
     if (role === 'router') await this.world.request(this, 'write', async () => this.world.seal(process))
+    return 1
   }
 
   async take(role: RoleName, partitions: readonly number[]): Promise<void> {
@@ -392,6 +401,9 @@ export class SimProcess implements Owning {
     }
   }
 
+  /** Nothing is handed on here. */
+  handedOn = 0
+
   #work(ms = this.world.weather.workMs()): Promise<void> {
     return new Promise((resolve) => this.world.after(ms, () => this.gate(resolve)))
   }
@@ -444,10 +456,19 @@ export class SimProcess implements Owning {
   /** The one that is given, or the world's. */
   #bus(given: Bus | undefined): Bus {
     const { world } = this
-    const bus: Pick<Bus, 'publish' | 'subscribe'> = {
-      publish: (subject, body) => (given ?? world).publish(subject, body),
+    const bus: Pick<Bus, 'publish' | 'subscribe' | 'status'> = {
+      publish: (subject, body) => {
+        if (this.#busState === 'up') (given ?? world).publish(subject, body)
+      },
       subscribe: (subject, handler) =>
-        (given ?? world).subscribe(subject, (body: Uint8Array) => this.gate(() => handler(body, () => {}))),
+        (given ?? world).subscribe(subject, (body: Uint8Array) => {
+          if (this.#busState === 'up') this.gate(() => handler(body, () => {}))
+        }),
+      status: (handler) => {
+        this.#busWatchers.add(handler)
+        handler(this.#busState)
+        return { close: () => void this.#busWatchers.delete(handler) }
+      },
     }
     return bus as Bus
   }

@@ -6,9 +6,10 @@
 // *fenced*: it drops all it owned and joins anew once its broken lease is gone.
 //
 // The version of a lease is `<nonce>-<n>`, the nonce made anew for each time of joining: after a lost answer it tells
-// "it was I". On the bus, the subject `members` says that something has changed; who misses it reads again soon.
+// "it was I". That of a broken one is `<id>`, and `<id>+<id>` once it was noted in it that a log of its process is recovered. On the bus, the subject `members` says that something has changed; who misses it reads again soon.
 import type { Bus } from '#bus/bus.ts'
 import { type Row, type Table, TableUnavailable, VersionConflict } from '#table/table.ts'
+import { BusLink } from './bus-link.ts'
 import type { Clock } from './clock.ts'
 import {
   LEASES,
@@ -24,6 +25,7 @@ import {
 } from './leases.ts'
 import type { Log } from './log.ts'
 import { Loop } from './loop.ts'
+import type { Liveness } from './process.ts'
 import { hashOf, rendezvous } from './rendezvous.ts'
 
 export interface MembershipOptions {
@@ -56,6 +58,14 @@ export interface DeadMember {
   readonly broken: boolean
 }
 
+/**
+ * What the version of a broken lease begins with, however often it was noted in it since that its log is recovered. Another one
+ * is of another life.
+ */
+export function breakingOf(version: string): string {
+  return version.split('+', 1)[0]!
+}
+
 /** How soon something is tried again, about. */
 export const RETRY_MS = 500
 /** How often a process that leaves tries to say so. */
@@ -78,6 +88,8 @@ export class Membership {
   /** Of the last renewal that is known to have succeeded. */
   #version = ''
   #renewedMs = Number.NEGATIVE_INFINITY
+  /** The same by the wall clock. */
+  #renewedWallMs = Number.NEGATIVE_INFINITY
   #joined = false
   #term = 0
   #state: 'up' | 'leaving' | 'ended' = 'up'
@@ -89,6 +101,9 @@ export class Membership {
   readonly #away = new Set<'renewing' | 'reading'>()
   #sinceMs = 0
   #hints: { close(): void } | undefined
+  readonly #link: BusLink
+  /** Of the lease that was put last. */
+  #saidCut = false
   #whenJoined: (() => void)[] = []
 
   constructor(options: MembershipOptions) {
@@ -96,6 +111,7 @@ export class Membership {
     this.process = options.process
     this.#nonce = options.newId()
     this.#heart = new Loop(options.clock, () => this.#guard('renewing', () => (this.#joined ? this.#renew() : this.#enter())))
+    this.#link = new BusLink(options.bus, options.clock, () => this.#heart.poke())
     this.#eye = new Loop(options.clock, () => this.#guard('reading', () => this.#read()))
   }
 
@@ -105,37 +121,53 @@ export class Membership {
       this.#eye.poke()
       if (!this.#joined) this.#heart.poke() // its broken lease may be gone
     })
+    this.#link.watch()
     this.#sinceMs = this.#options.clock.now()
     this.#eye.start()
     this.#heart.start()
     return new Promise((resolve) => this.#whenJoined.push(resolve))
   }
 
-  /** True while nobody can have broken this process's lease. */
+  /**
+   * True while nobody can have broken this process's lease. The monotonic clock stands still while the machine sleeps or is
+   * paused: where the wall clock says that more time has passed, that is believed until a renewal has succeeded.
+   */
   sure(): boolean {
-    return this.#options.clock.monotonic() < this.#renewedMs + SURE_MS
+    const { clock } = this.#options
+    return clock.monotonic() < this.#renewedMs + SURE_MS && clock.now() < this.#renewedWallMs + SURE_MS
   }
 
   get joined(): boolean {
     return this.#joined
   }
 
-  /** `unseen`: it has not been read of yet; if it does not exist, it never will be. */
-  livenessOf(process: string): 'live' | 'gone' | 'unseen' {
+  livenessOf(process: string): Liveness {
     if (process === this.process) return this.#joined ? 'live' : 'gone'
     const watched = this.#watch.leases.get(process)
-    if (watched !== undefined) return watched.dead ? 'gone' : 'live'
-    return this.#watch.isGone(process) ? 'gone' : 'unseen'
+    if (watched === undefined) return this.#watch.isGone(process) ? 'gone' : 'unseen'
+    if (!watched.dead) return 'live'
+    return watched.lease.state === 'broken' ? 'gone' : 'silent'
   }
 
-  /** The live processes that do this, or all; of those that leave, too. */
+  /** The processes that do this, or all, whose leases are not broken: of those that leave or are silent, too. */
   live(role?: string): readonly string[] {
-    return this.#select(role, false)
+    return this.#select(role, ({ lease }) => lease.state !== 'broken', true)
   }
 
-  /** Those that may be given something: not the ones that leave. */
+  /** Those that may be given something: not the ones that leave, nor those without the bus while another one has it. */
   candidates(role?: string): readonly string[] {
-    return this.#select(role, true)
+    const up = this.#select(role, ({ lease, dead }) => lease.state === 'up' && !dead, this.#state === 'up')
+    const { leases } = this.#watch
+    if (!up.some((process) => leases.get(process)?.link === 'has')) return up
+    return up.filter((process) => leases.get(process)?.link !== 'has not')
+  }
+
+  /** Whether this one, or another, is without the bus though others have it. */
+  isCutOff(process: string): boolean {
+    const { leases } = this.#watch
+    if (leases.get(process)?.link !== 'has not') return false
+    for (const { dead, link } of leases.values()) if (!dead && link === 'has') return true
+    return false
   }
 
   /** The dead whose leases are still there. */
@@ -222,6 +254,29 @@ export class Membership {
     return lease.state === 'broken' ? { state: 'broken', version: row.version, lease } : { state: 'lives' }
   }
 
+  /** Its log of this role is recovered up to this mark: who recovers it, too, has little to do. */
+  async noteRecovered(
+    process: string,
+    { version }: Extract<Fate, { state: 'broken' }>,
+    role: string,
+    mark: number,
+  ): Promise<void> {
+    const { table, newId } = this.#options
+    const breaking = breakingOf(version)
+    for (;;) {
+      const row = await table.get(leaseKey(process))
+      if (row === undefined || breakingOf(row.version) !== breaking) return
+      const lease = readLease(row)
+      if ((lease.applied[role] ?? 0) >= mark) return
+      const noted = { ...lease, applied: { ...lease.applied, [role]: mark } }
+      try {
+        return await table.put(leaseRow(process, noted, `${breaking}+${newId()}`), row.version)
+      } catch (error) {
+        if (!(error instanceof VersionConflict)) throw error // noted for another role
+      }
+    }
+  }
+
   /** Removes a broken lease: its process may join anew. For when it owns nothing in any role. */
   async bury(process: string, version: string): Promise<void> {
     try {
@@ -265,6 +320,7 @@ export class Membership {
     this.#heart.stop()
     this.#eye.stop()
     this.#hints?.close()
+    this.#link.close()
     for (const resolve of this.#whenJoined.splice(0)) resolve()
   }
 
@@ -282,12 +338,12 @@ export class Membership {
     }
   }
 
-  #select(role: string | undefined, up: boolean): readonly string[] {
+  #select(role: string | undefined, which: (watched: Watched) => boolean, self: boolean): readonly string[] {
     const processes: string[] = []
     const does = (lease: Pick<Lease, 'roles'>): boolean => role === undefined || lease.roles.includes(role)
-    for (const [process, { lease, dead }] of this.#watch.leases)
-      if (process !== this.process && !dead && does(lease) && (!up || lease.state === 'up')) processes.push(process)
-    if (this.#joined && does(this.#options) && (!up || this.#state === 'up')) processes.push(this.process)
+    for (const [process, watched] of this.#watch.leases)
+      if (process !== this.process && does(watched.lease) && which(watched)) processes.push(process)
+    if (this.#joined && self && does(this.#options)) processes.push(this.process)
     return processes.sort()
   }
 
@@ -296,6 +352,7 @@ export class Membership {
     const { table, clock } = this.#options
     const term = this.#term
     const sentMs = clock.monotonic()
+    const wallMs = clock.now()
     const version = this.#nextVersion()
     const lease = this.#lease()
     try {
@@ -307,10 +364,12 @@ export class Membership {
     if (term !== this.#term) return 0
     this.#version = version
     this.#renewedMs = sentMs
-    if (lease.state === 'leaving' && !this.#saidSo) {
-      this.#saidSo = true
-      this.#hint()
-    }
+    this.#renewedWallMs = wallMs
+    const isCut = lease.cut === true
+    if (isCut !== this.#saidCut || (lease.state === 'leaving' && !this.#saidSo)) this.#hint()
+    if (isCut !== this.#saidCut) this.#options.log.warn('lease.bus', { cut: isCut })
+    this.#saidCut = isCut
+    this.#saidSo = lease.state === 'leaving'
     return sentMs + RENEW_MS - clock.monotonic()
   }
 
@@ -329,13 +388,14 @@ export class Membership {
     const row = await table.get(leaseKey(this.process))
     if (row === undefined || this.#isMine(row)) {
       const sentMs = clock.monotonic()
+      const wallMs = clock.now()
       const version = row?.version ?? this.#nextVersion()
       if (row === undefined) await table.put(leaseRow(this.process, this.#lease(), version), '')
       if (this.#state !== 'up') {
         await this.bury(this.process, version) // it has been told to go meanwhile
         return Number.POSITIVE_INFINITY
       }
-      this.#entered(version, row === undefined ? sentMs : Number.NEGATIVE_INFINITY)
+      this.#entered(version, row === undefined ? sentMs : Number.NEGATIVE_INFINITY, wallMs)
       return row === undefined ? sentMs + RENEW_MS - clock.monotonic() : 0
     }
     const lease = readLease(row)
@@ -351,9 +411,10 @@ export class Membership {
     return 0
   }
 
-  #entered(version: string, sentMs: number): void {
+  #entered(version: string, sentMs: number, wallMs: number): void {
     this.#version = version
     this.#renewedMs = sentMs
+    this.#renewedWallMs = wallMs
     this.#joined = true
     this.#term++
     this.#options.log.info('member.joined', { roles: this.#options.roles, term: this.#term })
@@ -416,7 +477,7 @@ export class Membership {
   #lease(): Lease {
     const { roles, host, applied } = this.#options
     const state = this.#state === 'up' ? 'up' : 'leaving'
-    return { roles, host, sinceMs: this.#sinceMs, applied: applied?.() ?? {}, state }
+    return { roles, host, sinceMs: this.#sinceMs, applied: applied?.() ?? {}, state, ...(this.#link.cut && { cut: true }) }
   }
 
   #nextVersion(): string {

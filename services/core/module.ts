@@ -34,7 +34,7 @@ export interface Module<Api = void, Options = {}> {
   readonly namespaces?: readonly string[]
   /** Those of them that a stream may ask before it has logged in. */
   readonly strangers?: readonly string[]
-  /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). Asked once, when an edge starts. */
+  /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). Asked once for each kind of stream and each domain with options of its own. */
   readonly streamFeatures?: (server: ServerFacts, modules: readonly AnyModule[]) => readonly Element[]
   /** The same before the login. */
   readonly streamFeaturesBeforeLogin?: (server: ServerFacts) => readonly Element[]
@@ -120,7 +120,7 @@ export interface App<Options = {}> {
   reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
   /** Deletes the account, ends its sessions, tells its contacts. When it resolves the account is gone for good; of a large one rows may still be deleted. */
   removeAccount(account: Jid): Promise<void>
-  /** Resolves when what was staged for the account is in the table. */
+  /** Resolves when what was staged for the account is in the table, where others read it. */
   durable(account: Jid): Promise<void>
   /** Ends the account's sessions with a stream error (RFC 6120 §4.9.3), but for the one named. */
   endSessions(account: Jid, condition: 'not-authorized' | 'policy-violation' | 'reset', except?: string): void
@@ -152,6 +152,8 @@ export interface IqCall {
   readonly session: Session | undefined
   /** The address the stream came from; '' where the asker is logged in. */
   readonly address: string
+  /** It may have been handled by an owner that has died since: what it changed is stored then, and who is to hear of it was perhaps not told. */
+  readonly again?: boolean
   /** Runs behind the answer, in the same turn: for pushes that must not come before it. At most one task. */
   readonly afterwards: (task: () => void) => void
 }

@@ -93,12 +93,12 @@ describe('a body that was lost', () => {
   })
 
   test('and that its owner keeps no more is told as a loss; the edge goes on', async () => {
-    const { world, owner, came, said, send, lose } = setUp()
+    const { world, came, said, send } = setUp()
     await send('one')
-    await lose('two', 'three')
-    owner.bus.turn('down')
-    await world.pass(7_000)
-    owner.bus.turn('up')
+    world.network.faults.dropOneIn = 1
+    await send('two', 'three')
+    await world.pass(12_000)
+    world.network.faults.dropOneIn = 0
     said.length = 0
     await send('four')
     await world.pass(50)
@@ -113,11 +113,44 @@ describe('a body that was lost', () => {
     await lose('three')
     await send('four')
     owner.bus.turn('down')
-    await world.pass(20_000)
+    await world.pass(25_000)
     expect(came).toEqual(['lost by router p1', 'two', 'lost by router p1', 'four'])
     said.length = 0
     await world.pass(60_000)
     expect(said.filter((each) => !each.startsWith('repeat'))).toEqual([])
+  })
+
+  test.each([
+    ['owner', 100_000],
+    ['edge', 8_000],
+    ['both', 100_000],
+  ] as const)(
+    'used to be forgotten after five seconds without a bus (of the %s): it comes when there is one',
+    async (who, ms) => {
+      const { world, owner, edge, came, said, send } = setUp()
+      await send('one')
+      await world.pass(50)
+      const cut = who === 'both' ? [owner, edge] : [who === 'owner' ? owner : edge]
+      for (const { bus } of cut) bus.turn('down')
+      await send('two', 'three')
+      await world.pass(ms)
+      expect(came).toEqual(['one'])
+      if (who !== 'edge') expect(said.filter((each) => each.startsWith('repeat'))).toEqual([])
+      for (const { bus } of cut) bus.turn('up')
+      await world.pass(200)
+      expect(came).toEqual(['one', 'two', 'three'])
+    },
+  )
+
+  test('is not given up by an edge that cannot ask', async () => {
+    const { world, owner, edge, came, send, lose } = setUp()
+    await lose('one')
+    await send('two')
+    for (const { bus } of [owner, edge]) bus.turn('down')
+    await world.pass(100_000)
+    for (const { bus } of [owner, edge]) bus.turn('up')
+    await world.pass(600)
+    expect(came).toEqual(['one', 'two'])
   })
 
   test('is asked for when the bus of the edge is back, however long its owner has been silent', async () => {
@@ -207,6 +240,20 @@ test('when an owner ends, it waits until the edges have what it sent, or it keep
   multicast.close()
 })
 
+test.each(['up', 'down'] as const)('nor longer than for five seconds, the bus being %s', async (state) => {
+  const { world, owner, multicast, lose } = setUp()
+  await lose('one')
+  world.network.faults.dropOneIn = 1
+  owner.bus.turn(state)
+  let settled = false
+  void multicast.settled().then(() => (settled = true))
+  await world.pass(3_000)
+  expect(settled).toBe(false)
+  await world.pass(4_000)
+  expect(settled).toBe(true)
+  multicast.close()
+})
+
 test('a delivery that no body can hold is refused, and leaves no gap', async () => {
   const { world, multicast, came, said, send } = setUp()
   multicast.deliver({ edge: 'e1', session: 's1' }, message('one'))
@@ -265,18 +312,18 @@ describe('what an owner keeps', () => {
     expect(all.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(memory.bytes)
   })
 
-  test('goes five seconds after it was sent; what waits to be sent is not aged', () => {
+  test('goes ten seconds after it was sent; what waits to be sent is not aged', () => {
     const memory = new Memory()
     const kept = new Kept(memory, 0)
     kept.add(1, body(10))
-    memory.sureMs = 60_000
+    memory.ableMs = 60_000
     kept.age()
     expect([kept.unsent, kept.behind(0)]).toEqual([true, []])
     kept.send(0)
-    memory.sureMs = 64_999
+    memory.ableMs = 69_999
     kept.age()
     expect(kept.behind(0)).toHaveLength(1)
-    memory.sureMs = 65_000
+    memory.ableMs = 70_000
     kept.age()
     expect([kept.behind(0), kept.lostUpTo, kept.unacked, kept.bytes]).toEqual([[], 1, true, 0])
   })

@@ -6,16 +6,19 @@
 export const KEPT_BYTES_MAX = 4 * 1024 * 1024
 /** Kept for all edges of one owner. */
 export const KEPT_ALL_BYTES_MAX = 64 * 1024 * 1024
-/** Kept so long after it was sent, not counting when its owner was not sure and could not have sent it again. */
-export const KEPT_MS_MAX = 5_000
+/**
+ * Kept so long after it was sent, not counting when its owner could not have sent it again: longer than an edge may hold still
+ * without being taken for dead (core/leases.ts).
+ */
+export const KEPT_MS_MAX = 10_000
 /** A body besides its bytes. */
 const BODY_COST_BYTES = 200
 
 /** Of one owner. */
 export class Memory {
   bytes = 0
-  /** How long its owner has been sure. */
-  sureMs = 0
+  /** How long its owner has been able to send: it was sure, and there was a bus. */
+  ableMs = 0
   readonly #all = new Set<Kept>()
 
   enter(kept: Kept): void {
@@ -35,7 +38,7 @@ export class Memory {
 interface Body {
   readonly number: number
   readonly bytes: Uint8Array
-  /** By `sureMs`; -1 while it waits until its owner is sure. */
+  /** By `ableMs`; -1 while it waits until its owner is sure. */
   sentMs: number
 }
 
@@ -89,7 +92,7 @@ export class Kept {
     while (from > 0 && this.#bodies[from - 1]!.sentMs < 0) from--
     const unsent = this.#bodies.slice(from)
     for (const body of unsent) {
-      body.sentMs = this.#memory.sureMs
+      body.sentMs = this.#memory.ableMs
       this.sentUpTo = body.number
       this.liveMs = nowMs
     }
@@ -111,8 +114,8 @@ export class Kept {
 
   /** Forgets what was sent too long ago. */
   age(): void {
-    const { sureMs } = this.#memory
-    const left = this.#bodies.findIndex(({ sentMs }) => sentMs < 0 || sureMs - sentMs < KEPT_MS_MAX)
+    const { ableMs } = this.#memory
+    const left = this.#bodies.findIndex(({ sentMs }) => sentMs < 0 || ableMs - sentMs < KEPT_MS_MAX)
     this.forget(left < 0 ? this.#bodies.length : left)
   }
 

@@ -2,7 +2,7 @@
 //
 // A body that comes before its turn is held, and the owner asked for what is missing. It sends that again, or says that it is
 // lost; then the edge goes on, and is told, so that it can ask for what it should have seen. So it does where the owner says
-// nothing for longer than he would keep it: he may be dead.
+// nothing for longer than he would keep it, not counting when the edge could not ask: he may be dead.
 import type { Subscription } from '#bus/bus.ts'
 import type { Timer } from './clock.ts'
 import { type Delivery, readDelivery } from './envelope.ts'
@@ -68,6 +68,8 @@ class EdgeReceiver {
   readonly #out = new Writer(64)
   readonly #subscriptions: Subscription[]
   #timer: Timer | undefined
+  /** What is said is lost. */
+  #isCut = false
 
   constructor(ways: Ways, edge: string, handlers: MulticastHandlers) {
     this.#ways = ways
@@ -87,7 +89,11 @@ class EdgeReceiver {
   #askWhenBack(): Subscription {
     let up = true
     return this.#ways.bus.status((state) => {
-      if (state === 'up' && !up) for (const owner of this.#owners.values()) this.#say(owner, true)
+      this.#isCut = state === 'down'
+      if (state === 'up' && !up) {
+        for (const owner of this.#owners.values()) this.#say(owner, true)
+        this.#armAck() // for what is asked in vain
+      }
       up = state === 'up'
     })
   }
@@ -196,6 +202,7 @@ class EdgeReceiver {
   #armAck(): void {
     this.#timer ??= this.#ways.clock.setTimeout(() => {
       this.#timer = undefined
+      if (this.#isCut) return // whoever is back, says all
       let gaps = false
       for (const owner of this.#owners.values()) {
         if (owner.seen > owner.number && owner.asks++ === ASKS_MAX) this.#giveUp(owner)

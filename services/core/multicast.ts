@@ -3,15 +3,16 @@
 // One payload, one bus message per edge, which the edge expands to its sockets; and what one turn has for one edge
 // goes in one body. Each owner numbers its bodies per edge, so that an edge sees that one was lost, and keeps them until the
 // edge has acked them (core/multicast-memory.ts): what an edge misses is sent again, and where it is kept no more, the edge
-// is told so. An owner that is not sure that it still is one keeps what it has until it is.
+// is told so. An owner that is not sure that it still is one keeps what it has until it is, and one that is cut from the bus
+// until it is not.
 //
 // Inside one process (`lossless`) nothing is kept, nothing acked, and nothing armed.
-import { BODY_BYTES_MAX } from '#bus/bus.ts'
+import { BODY_BYTES_MAX, type BusState } from '#bus/bus.ts'
 import { lowercaseId } from '#xmpp/id.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { Timer } from './clock.ts'
 import { type Delivery, type Fields, type ToMode, writeDelivery } from './envelope.ts'
-import { FRAME_BYTES, type Ways } from './lane-frame.ts'
+import { atTurnEnd, FRAME_BYTES, type Ways } from './lane-frame.ts'
 import { type FrameKind, readEdgeAck, writeEdgeHead } from './multicast-frame.ts'
 import { Kept, Memory } from './multicast-memory.ts'
 import type { RoleName } from './ownership.ts'
@@ -29,6 +30,8 @@ const TARGETS_MAX = 8_000
 const REPEAT_MS = 1_000
 /** An edge that has said nothing for so long is told nothing before there is something new for it: it may be gone. */
 const SILENT_MS_MAX = 60_000
+/** How long whoever stops, or gives accounts away, waits for the acks of edges: one may be dead. */
+const SETTLING_MS_MAX = 5_000
 /** Tells one opening from another of the same process. */
 const START_LENGTH = 6
 /** How often an owner that is not sure looks whether it is. */
@@ -42,7 +45,7 @@ export interface Multicast {
   fanOut(targets: readonly SessionAddress[], stanza: Stanza, to: ToMode): void
   /** Tells an edge to do something with a session: close it, flag it. In order with what is delivered to it. */
   order(target: SessionAddress, name: string, fields: Fields): void
-  /** Resolves when every edge has acked what it was sent up to now, or none of that is kept any more. */
+  /** Resolves when every edge has acked what it was sent up to now, or none of that is kept any more; at the latest after SETTLING_MS_MAX. */
   settled(): Promise<void>
   /** What has not been sent never will be: it is of accounts that others have. An edge is told that something is missing. */
   drop(): void
@@ -52,8 +55,9 @@ export interface Multicast {
 interface Outgoing {
   readonly subject: string
   readonly out: Writer
-  /** Of the last body, or of the one that is being written. */
+  /** Of the last body, or of the one that is being written; and as it was at the last tick. */
   number: number
+  numberAtTick: number
   /** Of the ownership row when the body was begun. */
   epoch: number
   scheduled: boolean
@@ -63,11 +67,12 @@ interface Outgoing {
 /** Somebody waits until these are kept no more, each up to its number. */
 interface Settling {
   readonly upTo: readonly (readonly [Kept, number])[]
+  readonly untilMs: number
   readonly resolve: () => void
 }
 
-function isKept({ upTo }: Settling): boolean {
-  return upTo.some(([kept, number]) => kept.lostUpTo < number)
+function isOver({ upTo, untilMs }: Settling, nowMs: number): boolean {
+  return nowMs >= untilMs || upTo.every(([kept, number]) => kept.lostUpTo >= number)
 }
 
 /** The deliveries out of one owner. */
@@ -112,6 +117,7 @@ class Sender {
   readonly #small = new Writer(64)
   #settling: Settling[] = []
   #looking: Timer | undefined
+  #state: BusState = 'up'
   readonly #stop: () => void
 
   constructor(ways: Ways, role: RoleName, process: string) {
@@ -132,9 +138,15 @@ class Sender {
         log.error('edge.ack_refused', { error })
       }
     })
+    const status = bus.status((state) => {
+      const isBack = state === 'up' && this.#state !== 'up'
+      this.#state = state
+      if (isBack) this.#repeat(Number.NEGATIVE_INFINITY)
+    })
     const timer = clock.setInterval(() => this.#tick(), REPEAT_MS)
     return () => {
       acks.close()
+      status.close()
       clock.clearTimeout(timer)
     }
   }
@@ -149,7 +161,7 @@ class Sender {
     let edge = this.#edges.get(edgeId)
     if (edge === undefined) {
       const kept = new Kept(this.#memory, this.#ways.clock.monotonic())
-      edge = { subject: `edge.${edgeId}`, out: new Writer(), number: 0, epoch: 0, scheduled: false, kept }
+      edge = { subject: `edge.${edgeId}`, out: new Writer(), number: 0, numberAtTick: 0, epoch: 0, scheduled: false, kept }
       this.#edges.set(edgeId, edge)
     }
     const { out } = edge
@@ -165,7 +177,7 @@ class Sender {
     else if (!edge.scheduled) {
       edge.scheduled = true
       const due = edge
-      queueMicrotask(() => this.#flush(due))
+      atTurnEnd(this.#ways.bus, () => this.#flush(due))
     }
   }
 
@@ -226,15 +238,25 @@ class Sender {
 
   #tick(): void {
     const { clock, ownership } = this.#ways
-    const nowMs = clock.monotonic()
-    const sure = ownership.sure()
-    if (sure) this.#memory.sureMs += REPEAT_MS
-    for (const edge of this.#edges.values()) {
-      const { kept } = edge
-      kept.age()
-      if (sure && kept.unacked && nowMs - kept.liveMs < SILENT_MS_MAX) this.#say(edge, kept.sentUpTo, 'repeat')
+    if (this.#state !== 'down') {
+      if (ownership.sure()) this.#memory.ableMs += REPEAT_MS
+      for (const edge of this.#edges.values()) {
+        edge.kept.age()
+        if (edge.number === edge.numberAtTick) edge.out.rest() // it may be gone for good
+        edge.numberAtTick = edge.number
+      }
+      this.#repeat(clock.monotonic() - SILENT_MS_MAX)
     }
     this.#tellSettled()
+  }
+
+  /** Says its last number to the edges that have not acked it, and were told something new, or said something, after this. */
+  #repeat(liveMs: number): void {
+    if (!this.#ways.ownership.sure()) return
+    for (const edge of this.#edges.values()) {
+      const { kept } = edge
+      if (kept.unacked && kept.liveMs > liveMs) this.#say(edge, kept.sentUpTo, 'repeat')
+    }
   }
 
   drop(): void {
@@ -252,7 +274,7 @@ class Sender {
         this.#flush(edge)
         if (!this.#lossless) upTo.push([edge.kept, edge.number])
       }
-      this.#settling.push({ upTo, resolve })
+      this.#settling.push({ upTo, untilMs: this.#ways.clock.monotonic() + SETTLING_MS_MAX, resolve })
       this.#tellSettled()
     })
   }
@@ -260,7 +282,8 @@ class Sender {
   #tellSettled(): void {
     const settling = this.#settling
     if (settling.length === 0) return
-    this.#settling = settling.filter(isKept)
-    for (const each of settling) if (!isKept(each)) each.resolve()
+    const nowMs = this.#ways.clock.monotonic()
+    this.#settling = settling.filter((each) => !isOver(each, nowMs))
+    for (const each of settling) if (isOver(each, nowMs)) each.resolve()
   }
 }

@@ -343,7 +343,7 @@ describe('recovery', () => {
     await world.inner.put({ pk: LOG, sk: itemKey(1), version: 'v', value: Uint8Array.of(9, 0, 0, 1, 0) })
     const recoverer = new Recoverer(world, 'p2', 'p1', 0)
     await world.until(() => recoverer.done)
-    expect(recoverer.failed).toMatchObject({ name: 'RangeError', message: expect.stringContaining('version 9') })
+    expect(recoverer.failed).toMatchObject({ name: 'UnknownLogVersion', message: expect.stringContaining('version 9') })
   })
 })
 

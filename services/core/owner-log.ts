@@ -217,7 +217,7 @@ export interface Recovered {
 
 /**
  * Seals the log of a dead owner, and applies what is not applied. All of it may be done again, by others, at the same time or
- * later. Throws TableUnavailable: then it has to be; RangeError where the log was written by a newer version.
+ * later. Throws TableUnavailable: then it has to be; UnknownLogVersion where another version has written it, and it is not sealed.
  */
 export async function recoverLog(recovery: Recovery): Promise<Recovered> {
   const { table, process, role, appliedBehind, log } = recovery

@@ -6,9 +6,9 @@ import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
-import { Accounts } from './accounts.ts'
+import { Accounts, withoutCredentials } from './accounts.ts'
 import { Administration } from './administration.ts'
-import { asStanzaError, errorOf } from './answer.ts'
+import { asStanzaError, busy, errorOf } from './answer.ts'
 import { ArchiveIds, markRow, readMark } from './archive-id.ts'
 import { Answers, answerCalls, type Caller, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
@@ -29,7 +29,7 @@ import { type Multicast, openMulticast } from './multicast.ts'
 import type { RoleName } from './ownership.ts'
 import { LazyPassage } from './passage.ts'
 import type { Process } from './process.ts'
-import { recall } from './recall.ts'
+import { Recalls } from './recall.ts'
 import type { BoundSession } from './registry.ts'
 import type { RolePart } from './role.ts'
 import { type ApiOf, setUpModules } from './setup.ts'
@@ -62,6 +62,7 @@ export class Owner {
   readonly administration: Administration
   readonly mailboxes: Mailboxes
   readonly archiveIds: ArchiveIds
+  readonly recalls: Recalls
   readonly shared: SharedRecords
   readonly held: Held
   part!: RolePart
@@ -83,7 +84,9 @@ export class Owner {
     this.commit = new Commit(process.openLog(role, this.log), this.log, holds)
     const slim = role === 'presence' ? withoutCredentials : undefined
     this.store = new Store(process.table, this.commit, process.journals, process.readings, slim, held.all ? undefined : held)
-    this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations)
+    this.accounts = new Accounts(process.table, this.store, process.clock, process.config.scram.iterations, (account) =>
+      this.#demandOurs(account),
+    )
     this.hooks = new Hooks(this.log)
     const ways: Ways = { bus: process.bus, ownership: process.ownership, clock: process.clock, log: this.log }
     this.#ways = ways
@@ -91,11 +94,12 @@ export class Owner {
     this.multicast = openMulticast(ways, role, process.id)
     this.caller = openCaller(process.bus, process.ownership, process.clock)
     this.administration = new Administration(this.caller, process.ownership)
-    this.mailboxes = new Mailboxes(process.clock, this.log)
+    this.mailboxes = new Mailboxes(process.clock, this.log, process.random)
     this.homes = new IqHomes(process.modules)
     this.archiveIds = new ArchiveIds(process.clock, (markMs) =>
       this.commit.stage(MARK, { put: markRow(role, markMs), order: 'own' }),
     )
+    this.recalls = new Recalls(process.table, process.journals, process.clock)
     this.shared = new SharedRecords({ role, store: this.store, commit: this.commit, lanes: this.lanes, clock: process.clock })
     this.#local = new Set(process.config.domains)
     this.#spanFields = { role }
@@ -137,9 +141,16 @@ export class Owner {
     return apis
   }
 
-  /** As its edge would say. */
-  #endSession({ jid, session }: BoundSession): void {
-    this.inOrder(jid.bare, () => this.#signal('session.closed', bareOf(jid), { session }, NOTHING))
+  /** For what is written past the commit. */
+  #demandOurs(account: string): void {
+    this.commit.demandHeld(account)
+    if (!this.process.ownership.sure()) throw new TableUnavailable('another process may own the account')
+  }
+
+  /** As its edge would say. Should that live all the same, its client is to log in anew: nobody would know it. */
+  #endSession(ended: BoundSession): void {
+    this.multicast.order(ended, 'close', { condition: 'system-shutdown', text: 'this server was out of reach for too long' })
+    this.inOrder(ended.jid.bare, () => this.#signal('session.closed', bareOf(ended.jid), { session: ended.session }, NOTHING))
   }
 
   /** The other role of these accounts has another owner, who does not know which news of shared records the last one has told. */
@@ -238,11 +249,10 @@ export class Owner {
   /** The same for what may have been handled before: what was stored of it then keeps its archive id. */
   #again(stanza: Stanza, passage: LazyPassage, task: Task): Task {
     if (stanza.name !== 'message' || passage.cause === '') return task
-    const { clock, table, journals } = this.process
     return async () => {
       const { account, cause } = passage
       await this.commit.applied(account.bare)
-      const known = await recall(table, journals, account.bare, cause, clock.now())
+      const known = await this.recalls.find(account.bare, cause)
       if (known !== undefined) passage.recall(known)
       await task()
     }
@@ -378,15 +388,19 @@ export class Owner {
   /** Sends the error a stanza is answered with, if it may be answered. */
   bounce(stanza: Stanza, error: StanzaError): void {
     const refusal = errorOf(stanza, error)
-    if (refusal !== undefined) this.send(refusal)
+    if (refusal === undefined) return
+    const { bare, local, domain } = refusal.from
+    if (local === '' || !this.isLocal(domain) || this.held.has(bare)) this.send(refusal) // else its owner has it, and answers
   }
 
   /**
    * Hands a stanza on to the owner of its recipient: one of our accounts, here or elsewhere. What is for another
    * domain is answered remote-server-not-found (RFC 6120 §8.3.3.16): there is no federation in this process.
-   * @param from the way it has come, where it is handed on and not made here: what comes again is known by that
+   * @param from the way it has come, where it is handed on and not made here: what comes again is known by that. Where that is
+   *   of an account which is not ours any more, nothing is sent or done: its owner does
    */
   send(stanza: Stanza, done: () => void = NOTHING, from?: LazyPassage): void {
+    if (from !== undefined && !this.held.has(from.account.bare)) return
     const { to } = stanza
     if (to === undefined || (to.local === '' && this.isLocal(to.domain))) return done()
     if (!this.isLocal(to.domain)) {
@@ -440,16 +454,16 @@ export class Owner {
   }
 
   /** An iq from one of our sessions, past its outbound hooks (RFC 6120 §10.3.3, §10.5). */
-  outboundIq(iq: Stanza, origin: Origin, done: () => void): void | Promise<void> {
+  outboundIq(iq: Stanza, origin: Origin, done: () => void, age = 0): void | Promise<void> {
     const { to } = iq
     const account = bareOf(iq.from)
     const request = iq.type === 'get' || iq.type === 'set'
     if (to === undefined || to.full === account.full) {
-      if (request) return this.iq('self', iq, account, origin, done)
+      if (request) return this.iq('self', iq, account, origin, done, age)
       return done() // the answer to a push of ours
     }
     if (to.local === '' && this.isLocal(to.domain)) {
-      if (request && to.resource === '') return this.iq('host', iq, account, origin, done)
+      if (request && to.resource === '') return this.iq('host', iq, account, origin, done, age)
       if (request) this.refuse(iq, origin) // §10.5.2: the host has no resources
       return done()
     }
@@ -470,10 +484,10 @@ export class Owner {
   }
 
   /** Answers an iq get or set here. Throws nothing but TableUnavailable; `done` is called when the answer is on its way. */
-  iq(target: IqTarget, iq: Stanza, account: Jid, origin: Origin | undefined, done: () => void): void | Promise<void> {
+  iq(target: IqTarget, iq: Stanza, account: Jid, origin: Origin | undefined, done: () => void, age = 0): void | Promise<void> {
     const session = origin === undefined ? undefined : this.part.session(account.bare, origin.session)
     return traceOn('iq.handled', iq, this.#spanFields, (iq) =>
-      runIq(this.iqs, target, { iq, account, session, address: '' }, this.log, (answer) => {
+      runIq(this.iqs, target, { iq, account, session, address: '', again: age > 0 }, this.log, (answer) => {
         if (origin === undefined) this.commit.after(account.bare, () => this.send(answer))
         else this.reply(answer, origin)
         done()
@@ -484,13 +498,3 @@ export class Owner {
 
 /** The types of presence that are shown, ended and asked for without anybody waiting for an answer. */
 const BROADCAST: ReadonlySet<string> = new Set(['', 'unavailable', 'probe'])
-
-/** RFC 6120 §8.3.3.18. What there was no room for is not sent back. */
-function busy(): StanzaError {
-  return new StanzaError('resource-constraint', 'too much waits for this account', { type: 'wait', echo: false })
-}
-
-/** Presence never asks for them. */
-function withoutCredentials(row: unknown): unknown {
-  return { ...(row as object), credentials: undefined }
-}

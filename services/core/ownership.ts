@@ -29,7 +29,7 @@ export interface Ownership {
   /** Rises whenever any partition of the role does: how new this process's view is. */
   epoch(role: RoleName): number
   onChange(listener: OwnersListener): void
-  /** True while nobody else can have taken what this process owns. Else it sends no ack and no multicast, and writes nothing. */
+  /** True while nobody else can have taken what this process owns. Else it sends no ack and no multicast, and begins to write nothing. */
   sure(): boolean
   /** This process owns the partition of this bare JID, and is ready for its envelopes. */
   owns(role: RoleName, account: string): boolean

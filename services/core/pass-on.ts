@@ -27,7 +27,7 @@ export function passOn({ process, held }: Owner, account: string): void {
   const { bus, ownership, readings, clock, id } = process
   if (held.all) return
   const to = ownership.ownerOf('presence', account)
-  if (to === '' || to === id) return
+  if (to === '' || to === id || !ownership.sure()) return // else another router may have written of it, long ago
   const reading = readings.takeReading(account)
   if (reading?.rows === undefined) return
   const ageMs = clock.monotonic() - reading.sinceMs

@@ -32,15 +32,24 @@ export interface Process {
   readonly clock: Clock
   readonly log: Log
   readonly metrics: Metrics
+  /** From 0 up to 1, for pauses: Math.random, unless given. */
+  readonly random?: (() => number) | undefined
 }
+
+/**
+ * `silent`: its lease has not changed for long enough to be broken. Nobody has broken it, so it may come back and never know.
+ * `gone`: all it had is lost to it, and it knows, or will. `unseen`: nothing is known of it; if it does not exist, it never will be.
+ */
+export type Liveness = 'live' | 'silent' | 'gone' | 'unseen'
 
 /** The processes of a cluster, as far as this one can tell (core/membership.ts). */
 export interface Members {
-  /** Those that live and do this, the ones that leave among them. */
+  /** Those that do this and are not gone, the ones that leave or are silent among them. */
   live(role: string): readonly string[]
-  /** `unseen`: nothing is known of it yet; if it does not exist, it never will be. */
-  livenessOf(process: string): 'live' | 'gone' | 'unseen'
-  /** Somebody has come, gone, died or begun to leave. */
+  livenessOf(process: string): Liveness
+  /** It is without the bus, though others have it. */
+  isCutOff(process: string): boolean
+  /** Somebody has come, gone, died or begun to leave, or has lost the bus or found it again. */
   onChange(listener: () => void): void
   /** This process was taken for dead: others have ended all it had. */
   onFenced(listener: () => void): void
@@ -63,4 +72,6 @@ export interface RoleOwning {
   release(partitions: readonly number[]): Promise<void>
   /** Nothing is this process's any more. What is not durable never will be: it is forgotten, and so is all that was known of accounts. */
   fenced(): void
+  /** Envelopes that it has handed on, and that their owners have not acked. */
+  readonly handedOn: number
 }

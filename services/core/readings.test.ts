@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest'
+import { memoryTable } from '#table/memory.ts'
+import { parseJid } from '#xmpp/jid.ts'
 import { manualClock } from './clock.ts'
+import { Commit } from './commit.ts'
+import { directLog } from './direct-log.ts'
+import { silentLog } from './log.ts'
 import { QUIET_MS, READINGS_MAX, Readings, Unread } from './readings.ts'
+import { Store } from './store.ts'
 
+const ROMEO = parseJid('romeo@example.org')
 const ROWS = new Map([['account', new Unread(Buffer.from('{"n":1}'))]])
 
 describe('a reading', () => {
@@ -37,13 +44,12 @@ describe('a reading', () => {
 })
 
 describe('what another process has read', () => {
-  const ROMEO = 'romeo@example.org'
   const offered = (before: (readings: Readings, pass: (ms: number) => void) => void): unknown => {
     const clock = manualClock()
     const readings = new Readings(clock)
     before(readings, (ms) => clock.advance(ms))
-    readings.offer(ROMEO, { account: '{"n":2}' })
-    return readings.take(ROMEO)?.get('account')?.read()
+    readings.offer(ROMEO.bare, { account: '{"n":2}' })
+    return readings.take(ROMEO.bare)?.get('account')?.read()
   }
 
   test('is there to be taken', () => {
@@ -56,7 +62,7 @@ describe('what another process has read', () => {
       for (const ahead of [0, QUIET_MS / 2, QUIET_MS - 1]) {
         const told = offered((readings, pass) => {
           pass(ahead)
-          readings.drop(ROMEO)
+          readings.drop(ROMEO.bare)
           pass(ms)
         })
         expect(told).toBeUndefined()
@@ -66,7 +72,7 @@ describe('what another process has read', () => {
 
   test('is again, when that was long ago', () => {
     const told = offered((readings, pass) => {
-      readings.drop(ROMEO)
+      readings.drop(ROMEO.bare)
       pass(2 * QUIET_MS)
     })
     expect(told).toEqual({ n: 2 })
@@ -78,4 +84,18 @@ test('all of some accounts are dropped, and nobody else’s', () => {
   for (const account of ['romeo@a', 'juliet@a']) readings.begin(account).rows = ROWS
   readings.dropAll((account) => account === 'romeo@a')
   expect([readings.take('romeo@a'), readings.take('juliet@a')]).toEqual([undefined, ROWS])
+})
+
+test('in a role that does not have the account nothing is taken: what has been written since nobody has told here', async () => {
+  const table = memoryTable()
+  const commit = new Commit(directLog(table, manualClock(), silentLog), silentLog)
+  const readings = new Readings()
+  const key = { pk: 'a#romeo@example.org', sk: 'account' }
+  await table.put({ ...key, version: 'v', value: Buffer.from('{"n":2}') })
+  const readsOf = (isHeld: boolean) => {
+    readings.begin(ROMEO.bare).rows = ROWS
+    const store = new Store(table, commit, [], readings, undefined, { has: () => isHeld })
+    return store.record<unknown>('account', null).read(ROMEO, (row) => row)
+  }
+  expect([await readsOf(true), await readsOf(false)]).toEqual([{ n: 1 }, { n: 2 }])
 })

@@ -3,7 +3,8 @@
 // The router reads an account's rows to let somebody in, and presence wants the same rows a moment later. What the first
 // has read lies here until the second takes it. Whoever changes a row of the account drops it, at once and once more when the
 // change is in the table: so what is found here is no older than what the table would tell. This holds for the owners in one
-// process; where another process may have owned the account meanwhile, what lies here has to go when the account comes.
+// process. Where another process may own the account in one role or the other, what lies here of it goes whenever it comes in
+// either, or goes (core/take-over.ts); and nothing is taken in a role that does not have the account (core/store.ts).
 
 import { type Clock, systemClock } from './clock.ts'
 

@@ -12,7 +12,7 @@ import { manualClock } from './clock.ts'
 import { writeEnvelope } from './envelope.ts'
 import { journalKey } from './journal.ts'
 import { writeLaneHead } from './lane-frame.ts'
-import { RECALLED_MS, recall } from './recall.ts'
+import { RECALLED_MS, Recalls } from './recall.ts'
 import { Writer } from './wire.ts'
 
 const ROMEO = parseJid('romeo@example.org/x')
@@ -21,7 +21,8 @@ const JULIET = parseJid('juliet@example.org')
 describe('recall', () => {
   const clock = manualClock()
   const ids = new ArchiveIds(clock, () => {})
-  const asked = (table: Table, cause: string) => recall(table, ['mam', 'offline'], 'juliet@b', cause, clock.now())
+  const recalls = (table: Table) => new Recalls(table, ['mam', 'offline'], clock)
+  const asked = (table: Table, cause: string) => recalls(table).find('juliet@b', cause)
 
   async function stored(table: Table, journal: string, version: string, id = ids.next()): Promise<string> {
     await table.put({ pk: journalKey(journal, 'juliet@b'), sk: id, version, value: Buffer.from('entry') })
@@ -51,6 +52,42 @@ describe('recall', () => {
     expect(await asked(table, 's1:7')).toBeUndefined()
     const last = await stored(table, 'mam', 's1:8', `${archiveIdAt(clock.now() - RECALLED_MS)}0000-q7Zk3mXw9aE`)
     expect(await asked(table, 's1:8')).toBe(last)
+  })
+
+  /** A table, and how many rows were read of it. */
+  function counted() {
+    const table = memoryTable({ now: () => clock.now() })
+    const read = { rows: 0 }
+    const query: Table['query'] = async function* (...asked) {
+      for await (const row of table.query(...asked)) {
+        read.rows++
+        yield row
+      }
+    }
+    return { table, read, counting: { ...table, query } as Table }
+  }
+
+  test('used to read an archive anew for each of many that come again: after the first, only what has been added', async () => {
+    const { table, read, counting } = counted()
+    const known = recalls(counting)
+    for (let n = 0; n < 500; n++) await stored(table, 'mam', `s1:${n}`)
+    for (let n = 0; n < 30; n++) {
+      const id = await stored(table, 'mam', `s2:${n}`)
+      expect(await known.find('juliet@b', `s2:${n}`)).toBe(id)
+      expect(await known.find('juliet@b', `s3:${n}`)).toBeUndefined()
+    }
+    expect(read.rows).toBeLessThan(700)
+  })
+
+  test('forgets an account that has gone to another owner, who adds to it', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    const known = recalls(table)
+    const early = ids.next()
+    await stored(table, 'mam', 's1:1')
+    expect(await known.find('juliet@b', 's1:0')).toBeUndefined()
+    await stored(table, 'mam', 's1:0', early)
+    known.release((account) => account === 'juliet@b')
+    expect(await known.find('juliet@b', 's1:0')).toBe(early)
   })
 })
 

@@ -32,20 +32,26 @@ function setUp(edges: readonly string[]) {
   const live = new Set(edges)
   const late: string[] = []
   const seen: string[] = []
+  let notice = (): void => {}
   const members = {
     live: () => [...live],
     livenessOf: (edge: string) => (live.has(edge) ? ('live' as const) : ('gone' as const)),
-    onChange: () => {},
+    isCutOff: () => false,
+    onChange: (listener: () => void) => {
+      notice = listener
+    },
     onFenced: () => {},
   }
   const resync: Resync = new Resync({ id: 'p1', bus, log, clock, members, ownership: soleOwnership('p1') }, 'presence', {
-    onLate: (sessions) =>
-      void late.push(...sessions.map(({ session }) => (resync.isEnded(session) ? `${session} has ended` : session))),
+    onLate: (edge, sessions) =>
+      void late.push(...sessions.map(({ session }) => `${edge} ${session}${resync.isEnded(session) ? ' has ended' : ''}`)),
     onSeen: (edge, jids) => void seen.push(...jids.map((jid) => `${edge} ${jid}`)),
   })
   const asked: ResyncRequest[] = []
   return {
     ...{ clock, bus, log, live, late, seen, resync, asked },
+    /** The members are read. */
+    notice: () => notice(),
     /** From now on somebody listens there; `answers` says what is published for each asking. */
     edge(name: string, answers: (request: ResyncRequest) => readonly Buffer[]): void {
       bus.subscribe(`resync.${name}`, (body, reply) => {
@@ -139,7 +145,7 @@ describe('an owner that gets partitions', () => {
     resync.noteEnded('c')
     speaks = true
     await pass(2_500)
-    expect(late).toEqual(['b', 'c has ended'])
+    expect(late).toEqual(['e2 b', 'e2 c has ended'])
     resync.noteEnded('d') // nobody is late any more
     expect([resync.isEnded('c'), resync.isEnded('d')]).toEqual([false, false])
   })
@@ -163,6 +169,20 @@ describe('an owner that gets partitions', () => {
     expect(isOver).toBe(false)
     await pass(1_000)
     expect(isOver).toBe(true)
+  })
+
+  test('but for one that has been there for longer: it has lost its way to the bus, and has clients', async () => {
+    const { edge, resync, pass, late, notice } = setUp(['e1'])
+    notice()
+    await pass(11_000)
+    let sessions: readonly ToldSession[] | undefined
+    void resync.ask([1]).then((all) => (sessions = all))
+    expect(resync.waitsFor('romeo@example.org')).toBe(false) // he is in another partition
+    await pass(2_000)
+    expect(sessions).toBeUndefined()
+    edge('e1', (request) => [part('e1', request, 0, [told('a', 'e1')])])
+    await pass(500)
+    expect([sessions?.map(({ session }) => session), late]).toEqual([['a'], []])
   })
 
   test('is told whom clients see only when all edges have told of their sessions', async () => {

@@ -6,14 +6,16 @@
 //   resynced.<role>.<process>     its sessions, in numbered parts
 //
 // An edge that does not answer within WAIT_MS is waited for no longer, and asked on: what it tells late is added, but for what has
-// ended meanwhile (`isEnded`). So one edge that is stuck costs its own clients messages they find in their archives, and
-// others nothing. One at which nobody listens is just being started, and has no sessions yet.
+// ended meanwhile (`isEnded`). Until then its clients are not there for anybody: who asked was told so, and what was to be
+// shown to them was shown to nobody. So they are shown again, as is what they should have seen (`onLate`), and messages that
+// were kept for them come then. An edge that has come a moment ago and at which nobody listens is being started, and has no
+// sessions yet.
 //
 // Edges also tell presence which full JIDs their clients see as available. When all have told, those that no edge has a
 // session of are known to be gone, with an edge that died unheard together with its clients' owner (`onSeen`).
 import { BusTimeout, NoResponders, type Subscription } from '#bus/bus.ts'
 import type { Timer } from './clock.ts'
-import type { RoleName } from './ownership.ts'
+import { partitionOf, type RoleName } from './ownership.ts'
 import type { Process } from './process.ts'
 import { type ResyncPart, readPart, resyncRequest, type ToldSession } from './resync-frame.ts'
 
@@ -24,8 +26,9 @@ const LOOK_MS = 100
 const SILENT_MS = 500
 /** How often one that is waited for no longer is asked. */
 const LATE_SILENT_MS = 2_000
-/** Nobody listens at an edge that has not been there for so many askings. */
+/** Nobody listens at an edge that has not been there for so many askings, where it was first heard of no longer ago than that. */
 const ABSENT_MAX = 3
+const STARTING_MS = 10_000
 
 /** Of one edge, asked for some partitions. */
 interface Asked {
@@ -55,8 +58,8 @@ interface Asking {
 type Parts = Pick<Process, 'id' | 'bus' | 'ownership' | 'clock' | 'log' | 'members'>
 
 export interface ResyncEvents {
-  /** What an edge has to say that was waited for no longer. */
-  readonly onLate: (sessions: readonly ToldSession[]) => void
+  /** What an edge has to say that was waited for no longer. Of each asking, once. */
+  readonly onLate: (edge: string, sessions: readonly ToldSession[]) => void
   /** All edges have told, long ago or just now: of the accounts that were asked for, these clients see these as available. */
   readonly onSeen: (edge: string, seen: readonly string[]) => void
 }
@@ -68,6 +71,8 @@ export class Resync {
   readonly #askings = new Set<Asking>()
   /** Sessions whose end was heard of while nothing was known of them: an edge that is late may tell of them still. */
   readonly #ended = new Set<string>()
+  /** The edges that live, and since when this process knows of them. */
+  readonly #edges = new Map<string, number>()
   #subscription: Subscription | undefined
   #timer: Timer | undefined
   #id = 0
@@ -76,6 +81,19 @@ export class Resync {
     this.#parts = parts
     this.#role = role
     this.#events = events
+    parts.members?.onChange(() => this.#noteEdges())
+  }
+
+  #noteEdges(): void {
+    const { members, clock } = this.#parts
+    const live = members!.live('edge')
+    for (const edge of live) if (!this.#edges.has(edge)) this.#edges.set(edge, clock.monotonic())
+    for (const edge of this.#edges.keys()) if (!live.includes(edge)) this.#edges.delete(edge)
+  }
+
+  #isStarting(edge: string): boolean {
+    const sinceMs = this.#edges.get(edge) ?? Number.POSITIVE_INFINITY // the listener that tells it may be behind us
+    return this.#parts.clock.monotonic() - sinceMs <= STARTING_MS
   }
 
   /** All that the edges have there. Empty where nothing is to be asked of anybody. */
@@ -124,6 +142,13 @@ export class Resync {
     return this.#ended.has(session)
   }
 
+  /** An edge may still tell of sessions of this account. */
+  waitsFor(account: string): boolean {
+    const partition = partitionOf(account)
+    for (const { partitions } of this.#askings) if (partitions.includes(partition)) return true
+    return false
+  }
+
   #look(): void {
     const { clock } = this.#parts
     clock.clearTimeout(this.#timer)
@@ -138,9 +163,9 @@ export class Resync {
     const isLate = asking.resolve === undefined
     let waits = false
     for (const asked of asking.open.values()) {
-      if (members!.livenessOf(asked.edge) !== 'live') asking.open.delete(asked.edge)
+      if (members!.livenessOf(asked.edge) === 'gone') asking.open.delete(asked.edge)
       else {
-        waits ||= asked.absent < ABSENT_MAX
+        waits ||= asked.absent < ABSENT_MAX || !this.#isStarting(asked.edge)
         if (nowMs - asked.heardMs >= (isLate ? LATE_SILENT_MS : SILENT_MS)) void this.#send(asking, asked, nowMs)
       }
     }
@@ -198,7 +223,7 @@ export class Resync {
     const sessions = [...parts.values()].flatMap((part) => part.sessions)
     const seen = [...parts.values()].flatMap((part) => part.seen)
     if (seen.length > 0) asking.seen.set(edge, seen)
-    if (asking.resolve === undefined) this.#events.onLate(sessions)
+    if (asking.resolve === undefined) this.#events.onLate(edge, sessions)
     else for (const session of sessions) asking.told.push(session)
     this.#look()
   }

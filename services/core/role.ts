@@ -34,8 +34,11 @@ export interface RolePart {
   readonly calls: CallHandlers
   /** All sessions it knows. */
   allSessions?(): Iterable<BoundSession>
-  /** Sessions of accounts that have come, as their edges tell of them; those that are known stay as they are. */
-  adopt?(told: readonly ToldSession[]): void
+  /**
+   * Sessions of accounts that have come, as their edges tell of them; those that are known stay as they are.
+   * @param late the edge that tells, where it was waited for no longer: its sessions were not there for anybody meanwhile
+   */
+  adopt?(told: readonly ToldSession[], late?: string): void
   /** Of accounts that have come, the clients of this edge see these full JIDs as available. All edges have told of their sessions. */
   seen?(edge: string, jids: readonly string[]): void
   /** Accounts have come, and all that could be told of them has been. */

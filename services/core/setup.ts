@@ -80,7 +80,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
     reshow: async (account, change) => owner.part.reshow?.(account, change),
     removeAccount: (account) => owner.caller.ask('router', account.bare, 'account.remove', {}).then(() => {}),
-    durable: async (account) => owner.commit.durable(account.bare),
+    durable: async (account) => owner.commit.applied(account.bare),
     endSessions: (account, condition, except) => {
       const fields = { condition, except }
       owner.lanes.send('router', account.bare, { kind: 'signal', account: account.bare, name: 'session.end', fields })

@@ -1,10 +1,12 @@
 // A record that both roles go by: its module's home writes it, the other role holds a copy ("two homes" in the README).
 //
-// When a change is durable, the home tells the account's other owner on the lane what is new. That one forgets its copy,
-// and lets the module act on the news in order with the account's stanzas; its ack confirms the change. Lanes deliver
-// once and for certain, so whoever waited too long is told to come again, and the change takes hold all the same. Until
-// then the account's record is not changed again: each side can tell from the news what held before. A home that dies in
-// between takes the other role with it, here where both are one process; in a cluster its successor has to tell the news.
+// When a change is in the table, where the other role reads it, the home tells the account's other owner on the lane what is
+// new. That one forgets its copy, and lets the module act on the news in order with the account's stanzas; its ack confirms
+// the change. Lanes deliver once and for certain, so whoever waited too long is told to come again, and the change takes hold
+// all the same. Until then the account's record is not changed again: each side can tell from the news what held before.
+//
+// A home that dies in between has stored the change, and told nobody. What the client asked for was not answered, and so comes
+// to its successor, who finds nothing to change: of an iq that comes `again` a module tells all it names as news.
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Clock } from './clock.ts'
@@ -23,7 +25,7 @@ export interface SharedRecord<T, News> extends AccountRecord<T> {
   /** In the home only. Throws resource-constraint, of type wait, while the other role has not confirmed the change before. */
   update: AccountRecord<T>['update']
   /**
-   * In the home: resolves when what was changed is durable and the other role, told these news, goes by it. Throws
+   * In the home: resolves when what was changed is in the table and the other role, told these news, goes by it. Throws
    * resource-constraint, of type wait, where that takes over CONFIRM_TIMEOUT_MS: the change holds here, and will there.
    */
   confirm(account: Jid, news: News): Promise<void>
@@ -69,7 +71,7 @@ export class SharedRecords {
         }),
       confirm: async (account, news) => {
         demandHome()
-        await this.#parts.commit.durable(account.bare)
+        await this.#parts.commit.applied(account.bare)
         await this.#tell(name, account, JSON.stringify(news))
       },
     }

@@ -348,7 +348,7 @@ export class Store {
       this.#stale.delete(account)
       const applied = this.#commit.applied(account)
       if (applied !== undefined) await applied
-      const known = this.#readings?.take(account) ?? (await this.#read(account))
+      const known = this.#taken(account) ?? (await this.#read(account))
       rows = new Map(known)
       this.#slimDown(rows)
       if (loading.lost) throw new TableUnavailable('the account has another owner by now')
@@ -357,6 +357,11 @@ export class Store {
     if (rows.has(ACCOUNT_RECORD)) this.#keep(account, rows)
     else if (rows.size === 0) this.#keepAbsence(account)
     return rows
+  }
+
+  /** What another role has read: not of an account that is not ours here, for nobody would drop that when it is written. */
+  #taken(account: string): ReadonlyMap<string, Unread> | undefined {
+    return this.#held?.has(account) === false ? undefined : this.#readings?.take(account)
   }
 
   async #read(account: string): Promise<ReadonlyMap<string, Unread>> {

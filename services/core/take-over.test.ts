@@ -8,6 +8,7 @@ import { find, textOf } from '#xmpp/stanza.ts'
 import { openCaller } from './call.ts'
 import { readStanza } from './envelope.ts'
 import { journalKey } from './journal.ts'
+import { CUT_MS, LINK_MS } from './leases.ts'
 import { QUIET_MS } from './readings.ts'
 import { Reader } from './wire.ts'
 
@@ -162,7 +163,7 @@ describe('messages, while something is away', () => {
     const cut = role === 'edge' ? edge1 : router1
     const texts = ids(40)
     await chat(cluster, romeo, juliet.jid, texts, () => cut.bus.turn('down'))
-    await cluster.pass(10_000)
+    await cluster.pass(CUT_MS + LINK_MS - 1_000) // longer, and an edge ends its streams while others have the bus
     cut.bus.turn('up')
     await romeo.acknowledged(40)
     await cluster.until(() => once(juliet.bodies).length === 40, 'all have come')
@@ -273,7 +274,7 @@ describe('presence, two of each role', () => {
     cluster.loses = (subject) => subject === `edge.${edge2.id}`
     romeo.send('<presence><show>away</show></presence>')
     const other = ClusterClient.connect(cluster, edge1, nurse.jid) // the close of the one before is lost
-    await cluster.pass(8_000)
+    await cluster.pass(14_000)
     await other
     expect(juliet.connection.written).not.toContain('<show>away</show>')
     cluster.loses = () => false

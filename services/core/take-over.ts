@@ -2,9 +2,9 @@
 //
 //   take      what ran for them in an earlier time is over ──▶ archive ids go on behind all that were given ──▶ the edges tell
 //             who is connected and what was shown (core/resync.ts) ──▶ ready. Hard state is read when it is asked for.
-//   release   what was handed on is handled ──▶ accounts settle ──▶ rows are in the table ──▶ edges have what they were sent
-//             ──▶ all that is known of the accounts is forgotten
-//   fenced    forgotten at once: what is staged dies, what waits is dropped, nothing is acked or sent
+//   release   what was handed on is handled ──▶ accounts settle ──▶ rows are in the table ──▶ edges have what they were sent, if
+//             they live ──▶ all that is known of the accounts is forgotten
+//   fenced    forgotten at once: what is staged dies, what waits is dropped, nothing that was done before is acked or sent
 import type { Timer } from './clock.ts'
 import { accountsOf, type OfAccounts } from './held.ts'
 import type { Inbox } from './inbox.ts'
@@ -13,6 +13,13 @@ import type { Owner } from './owner.ts'
 import type { RoleOwning } from './process.ts'
 import { Resync } from './resync.ts'
 import type { ToldSession } from './resync-frame.ts'
+
+declare module './call.ts' {
+  interface Calls {
+    /** Is told as soon as the account is served. */
+    'owner.ready': { ask: Record<string, never>; tell: null }
+  }
+}
 
 declare module './hooks.ts' {
   interface Events {
@@ -23,6 +30,8 @@ declare module './hooks.ts' {
 
 /** How long a release waits for what was handed on to owners elsewhere: one of those may wait for us. */
 const HANDED_MS_MAX = 2_000
+/** The same for edges to ack what they were sent: one of them may be dead, or the bus away. */
+const DELIVERED_MS_MAX = 2_000
 const LOOK_MS = 25
 /** How long accounts that come wait for what ran before they went: each read and each call has an end before that. */
 const STRAGGLERS_MS_MAX = 15_000
@@ -41,8 +50,11 @@ export class TakeOver implements RoleOwning {
     this.#owner = owner
     this.#inbox = inbox
     this.#lanes = lanes
+    owner.answers.add('owner.ready', () => null)
     this.#resync = new Resync(owner.process, owner.role, {
-      onLate: (sessions) => this.#adopt(sessions),
+      onLate: (edge, sessions) => {
+        owner.part.adopt?.(this.#ours(sessions), edge)
+      },
       onSeen: (edge, seen) => owner.part.seen?.(edge, seen),
     })
   }
@@ -57,7 +69,7 @@ export class TakeOver implements RoleOwning {
     held.add(partitions, this.#owner.process.clock.monotonic())
     const told = await this.#resync.ask(partitions)
     if (life !== this.#life) return
-    this.#adopt(told)
+    part.adopt?.(this.#ours(told))
     part.taken?.()
   }
 
@@ -71,8 +83,8 @@ export class TakeOver implements RoleOwning {
       await this.#inbox.settled()
       await mailboxes.settledOf(gone)
       await commit.drained() // what it releases may give accounts something to do again
-    } while (mailboxes.anyOf(gone))
-    await multicast.settled()
+      await this.#within(DELIVERED_MS_MAX, multicast.settled()) // and so may what comes meanwhile
+    } while (mailboxes.anyOf(gone) || commit.anyOf(gone))
     if (life !== this.#life) return
     held.remove(partitions)
     this.#forget(gone)
@@ -84,12 +96,17 @@ export class TakeOver implements RoleOwning {
     held.clear()
     this.#resync.drop()
     this.#inbox.drop()
+    this.#lanes.drop()
     mailboxes.drop(EVERYBODY)
     commit.drop()
     archiveIds.forget()
     lanes.drop()
     multicast.drop()
     this.#forget(EVERYBODY)
+  }
+
+  get handedOn(): number {
+    return this.#owner.lanes.handedOn
   }
 
   close(): void {
@@ -101,27 +118,39 @@ export class TakeOver implements RoleOwning {
     this.#resync.noteEnded(session)
   }
 
-  #adopt(told: readonly ToldSession[]): void {
-    const { held, part } = this.#owner
+  /** An edge may still tell of sessions of this account: it was waited for no longer. */
+  waitsFor(account: string): boolean {
+    return this.#resync.waitsFor(account)
+  }
+
+  /** In the order in which they were bound, as far as clocks agree: of two of one resource the later one stands. */
+  #ours(told: readonly ToldSession[]): readonly ToldSession[] {
+    const { held } = this.#owner
     const ours = told.filter(({ session, jid }) => held.has(jid.bare) && !this.#resync.isEnded(session))
-    // In the order in which they were bound, as far as clocks agree: of two of one resource the later one stands.
-    part.adopt?.(ours.sort((a, b) => a.about.sinceMs - b.about.sinceMs))
+    return ours.sort((a, b) => a.about.sinceMs - b.about.sinceMs)
   }
 
   #forget(gone: OfAccounts): void {
-    const { accounts, shared, hooks, part } = this.#owner
+    const { accounts, shared, recalls, hooks, part } = this.#owner
     part.forget?.(gone)
     accounts.release(gone)
+    recalls.release(gone)
     shared.release(gone)
     void hooks.emit('accounts.released', { gone })
   }
 
   async #stragglersOver(): Promise<void> {
-    const { mailboxes, process, log } = this.#owner
-    const late = this.#in(STRAGGLERS_MS_MAX)
-    const isLate = await Promise.race([mailboxes.stragglersOver(), late.over])
-    process.clock.clearTimeout(late.timer)
-    if (isLate === true) log.error('tasks.not_over', { afterMs: STRAGGLERS_MS_MAX })
+    const { mailboxes, log } = this.#owner
+    const isLate = await this.#within(STRAGGLERS_MS_MAX, mailboxes.stragglersOver())
+    if (isLate) log.error('tasks.not_over', { afterMs: STRAGGLERS_MS_MAX })
+  }
+
+  /** Waits for it, but no longer than that. Resolves with whether it was too long. */
+  async #within(ms: number, waitedFor: Promise<void>): Promise<boolean> {
+    const late = this.#in(ms)
+    const isLate = await Promise.race([waitedFor, late.over])
+    this.#owner.process.clock.clearTimeout(late.timer)
+    return isLate === true
   }
 
   async #handled(partitions: readonly number[]): Promise<void> {

@@ -106,6 +106,18 @@ describe('what is written is read', () => {
     out.text('two')
     expect(new Reader(taken).text()).toBe('one')
   })
+
+  test('a writer that rests loses nothing that is being written, and is used again', () => {
+    const out = new Writer()
+    out.text('one')
+    out.rest()
+    expect(new Reader(out.take()).text()).toBe('one')
+    out.rest()
+    out.u8(7)
+    out.text('x'.repeat(5_000))
+    const reader = new Reader(out.take())
+    expect([reader.u8(), reader.text()]).toEqual([7, 'x'.repeat(5_000)])
+  })
 })
 
 describe('bytes that are not ours', () => {

@@ -127,15 +127,22 @@ export class Writer {
     return out
   }
 
+  /** Gives the memory back, where nothing is being written. */
+  rest(): void {
+    if (this.#at === 0) this.#buffer = NOTHING
+  }
+
   #room(bytes: number): void {
     const wanted = this.#at + bytes
     if (wanted <= this.#buffer.length) return
-    const grown = Buffer.allocUnsafeSlow(Math.max(wanted, this.#buffer.length * 2))
+    const grown = Buffer.allocUnsafeSlow(Math.max(wanted, this.#buffer.length * 2, SIZE_MIN))
     this.#buffer.copy(grown, 0, 0, this.#at)
     this.#buffer = grown
   }
 }
 
+const NOTHING = Buffer.alloc(0)
+const SIZE_MIN = 1024
 /** A writer that once held a large stanza gives the memory back. */
 const KEPT_BYTES_MAX = 1024 * 1024
 

@@ -146,6 +146,11 @@ export class Availability {
     return this.#find(resource)?.broadcast
   }
 
+  /** Somebody may have been shown that this resource is available. */
+  shows(resource: string): boolean {
+    return this.#find(resource) !== undefined
+  }
+
   /** In the order in which they were first heard of. What answers a probe (§4.3.2), and what follows an approval (§3.1.5). */
   available(): AvailableResource[] {
     const list: AvailableResource[] = []

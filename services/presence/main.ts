@@ -94,8 +94,8 @@ class PresencePart implements RolePart {
     return this.#sessions.all()
   }
 
-  adopt(told: readonly ToldSession[]): void {
-    this.#presences.adopt(told)
+  adopt(told: readonly ToldSession[], late?: string): void {
+    this.#presences.adopt(told, late)
   }
 
   seen(edge: string, jids: readonly string[]): void {
@@ -106,9 +106,9 @@ class PresencePart implements RolePart {
     this.#presences.forget(gone)
   }
 
-  outbound(stanza: Stanza, origin: Origin, _passage: LazyPassage, done: () => void): void | Promise<void> {
+  outbound(stanza: Stanza, origin: Origin, { age }: LazyPassage, done: () => void): void | Promise<void> {
     const session = this.#presences.sessionOf(stanza.from, origin)
-    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
+    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done, age)
     const { to, type } = stanza
     if (to === undefined) {
       if (type === '') return this.#presences.show(stanza, session, done)
@@ -149,6 +149,10 @@ class PresencePart implements RolePart {
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
     if (name === 'session.closed') return this.#presences.closed(account, String(fields.session), done)
     const confirm = (): void => this.#owner.commit.after(account.bare, done)
+    if (name === 'presence.seen') {
+      this.#presences.notSeen(fields)
+      return done()
+    }
     if (name === 'session.refresh') return this.#presences.refresh(account, String(fields.session))?.then(confirm) ?? confirm()
     this.#owner.log.error('signal.unknown', { name })
     done()

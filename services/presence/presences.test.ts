@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { defineModule } from '#core/module.ts'
+import { QUIET_MS } from '#core/readings.ts'
 import { TableUnavailable } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
@@ -112,7 +113,9 @@ describe('RFC 6121 §4.2 initial presence', () => {
         return table.query(pk, range)
       },
     })
-    await using server = await harness([], { table: counting })
+    const clock = manualClock()
+    await using server = await harness([], { table: counting, clock })
+    clock.advance(QUIET_MS) // whoever has just come to own an account reads for himself
     await server.online(`${ROMEO}/orchard`)
     expect(read.filter((pk) => pk.startsWith('a#'))).toEqual([`a#${ROMEO}`]) // once for both roles
   })

@@ -3,12 +3,13 @@
 // A broadcast goes to the contacts that may see it as one fan-out per owner; the owner delivers it to their available
 // sessions as one multicast per edge. A contact who is not online costs one Map look-up, and no read. What an account tells
 // others waits for what it has staged: presence must not overtake the end of a subscription, nor the other way round.
-import type { Origin } from '#core/envelope.ts'
+import type { Fields, Origin } from '#core/envelope.ts'
 import type { OfAccounts } from '#core/held.ts'
 import { DROP, type Events, type Hidden } from '#core/hooks.ts'
 import type { SessionAddress } from '#core/multicast.ts'
 import type { Owner } from '#core/owner.ts'
 import { LazyPassage } from '#core/passage.ts'
+import { inPortions, type Pace } from '#core/portions.ts'
 import { knownPriority } from '#core/priority.ts'
 import { BoundSession, type Registry } from '#core/registry.ts'
 import type { ToldSession } from '#core/resync-frame.ts'
@@ -50,17 +51,45 @@ export class Presences {
     return sessions
   }
 
-  /** What the edges tell of accounts that have come. Their contacts have been shown it: nothing is broadcast. */
-  adopt(told: readonly ToldSession[]): void {
-    for (const { session: id, edge, jid, flags, presence, directed } of told) {
+  /**
+   * What the edges tell of accounts that have come. Their contacts have been shown it, and nothing is broadcast, but where an
+   * edge is late: whoever has asked meanwhile was told that they are not there, and they were shown nothing.
+   */
+  adopt(told: readonly ToldSession[], late?: string): void {
+    const missed: BoundSession[] = []
+    for (const { session: id, edge, jid, about, flags, presence, directed } of told) {
       if (this.#sessions.byId(jid.bare, id) !== undefined) continue
+      const rival = late === undefined ? undefined : this.#sessions.byResource(jid.bare, jid.resource)
+      if (rival !== undefined && (rival.about?.sinceMs ?? Number.POSITIVE_INFINITY) > about.sinceMs) continue // its successor is here
       const session = new BoundSession(id, edge, jid, this.#owner.multicast)
+      session.about = about
       session.setAll(flags)
       this.#sessions.add(session)
       if (presence === undefined && directed.length === 0) continue
       session.available = this.#note(jid.bare, (availability) => availability.adopt(jid.resource, id, presence, directed))
       session.priority = session.available ? (knownPriority(presence!) ?? 0) : 0
+      if (session.available) missed.push(session)
     }
+    if (late !== undefined && missed.length > 0) void this.#wereMissed(late, missed)
+  }
+
+  async #wereMissed(edge: string, sessions: readonly BoundSession[]): Promise<void> {
+    const { multicast, process } = this.#owner
+    multicast.order({ edge, session: '' }, 'missed', {}) // it asks for what they should have seen (edge/refresh.ts)
+    await inPortions(process.clock, MISSED_PACE, sessions, (portion) => {
+      for (const session of portion)
+        if (this.#sessions.byId(session.jid.bare, session.session) === session)
+          this.#owner.inOrder(session.jid.bare, () => this.#showAgain(session))
+    })
+  }
+
+  async #showAgain({ session, jid }: BoundSession): Promise<void> {
+    const account = bareOf(jid)
+    await this.#ripen(account)
+    await this.#read(account, (items, hidden) => {
+      const shown = this.of(account.bare)?.get(jid.resource)
+      if (shown?.sessionId === session) this.#broadcast(account, shown.presence, items, hidden)
+    })
   }
 
   /** The clients of an edge see these as available. Those of which no edge has a session have died with theirs: they see them go. */
@@ -69,6 +98,25 @@ export class Presences {
       const { bare, resource } = parseJid(full)
       return this.#owner.held.has(bare) && this.#sessions.byResource(bare, resource) === undefined
     })
+    this.#tellGone(edge, gone)
+  }
+
+  /**
+   * The clients of an edge that has missed something see these, of accounts that are owned together, as available. Those that
+   * have gone or are not shown to anybody any more they see go. Where an edge may still tell of them, `seen` will know.
+   */
+  notSeen({ edge, jids }: Fields): void {
+    const gone = String(jids)
+      .split('\n')
+      .filter((full) => {
+        const { bare, resource } = parseJid(full)
+        const { held, takeOver } = this.#owner
+        return held.has(bare) && !takeOver.waitsFor(bare) && this.of(bare)?.shows(resource) !== true
+      })
+    this.#tellGone(String(edge), gone)
+  }
+
+  #tellGone(edge: string, gone: readonly string[]): void {
     for (let at = 0; at < gone.length; at += GONE_AT_ONCE)
       this.#owner.multicast.order({ edge, session: '' }, 'gone', { jids: gone.slice(at, at + GONE_AT_ONCE).join('\n') })
   }
@@ -401,6 +449,8 @@ export class Presences {
 }
 
 const NOTHING = (): void => {}
+/** Each of them reads a roster. */
+const MISSED_PACE: Pace = { atOnce: 50, pauseMs: 50 }
 /** Full JIDs in one order to an edge; one has at most 3 KiB. */
 const GONE_AT_ONCE = 300
 

@@ -24,8 +24,8 @@ declare module '#core/call.ts' {
     /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
     'iq.stranger': { ask: { stanza: string; address: string }; tell: string }
     'account.create': { ask: { password: string }; tell: null }
-    /** And ends its sessions. */
-    'account.password': { ask: { password: string }; tell: null }
+    /** And ends its sessions, but for the one named. */
+    'account.password': { ask: { password: string; except?: string }; tell: null }
     /** Nobody may log in any more, and whoever has is told why and put out. */
     'account.disable': { ask: { reason?: string }; tell: null }
     'account.enable': { ask: Record<string, never>; tell: null }
@@ -89,10 +89,10 @@ export function answersOf(owner: Owner, sessions: Registry, removals: Removals):
       await accounts.create(parseJid(account), password)
       return null
     },
-    'account.password': (account, { password }) =>
+    'account.password': (account, { password, except }) =>
       changed(account, async (jid) => {
         await accounts.setPassword(jid, password)
-        await owner.hooks.emit('account.credentials-changed', { account: jid, except: undefined })
+        await owner.hooks.emit('account.credentials-changed', { account: jid, except })
       }),
     'account.disable': (account, { reason = '' }) =>
       changed(account, async (jid) => {

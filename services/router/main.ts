@@ -29,7 +29,7 @@ export async function startRouter(process: Process, { finishes = true } = {}): P
     signal: (name, account, fields, done) => signal(name, account, fields, done),
     calls: answersOf(owner, sessions, removals),
     allSessions: () => sessions.all(),
-    adopt: (told) => adoptSessions(owner, sessions, told),
+    adopt: (told, late) => adoptSessions(owner, sessions, told, late !== undefined),
     taken() {
       if (finishes) void removals.resume()
     },
@@ -63,13 +63,12 @@ export async function startRouter(process: Process, { finishes = true } = {}): P
   )
   process.metrics.watch('sessions', 'Bound sessions this router knows.', () => sessions.size)
   process.metrics.watch('account_removals', 'Accounts that are gone and whose rows are being deleted.', () => removals.size)
-  const resuming = finishes ? removals.resume() : undefined
+  if (finishes && owner.held.all) void removals.resume() // else when accounts come
   return {
     name: 'router',
     owning: owner.takeOver,
     async stop() {
       await removals.stop()
-      await resuming
       await owner.stop()
     },
   }

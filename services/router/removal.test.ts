@@ -1,14 +1,18 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
+import { memoryLog } from '#core/log.ts'
 import { type AnyModule, defineModule } from '#core/module.ts'
+import type { Owner } from '#core/owner.ts'
+import { Registry } from '#core/registry.ts'
 import offline from '#modules/offline.ts'
 import registration from '#modules/registration.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
-import { parseJid } from '#xmpp/jid.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, find } from '#xmpp/stanza.ts'
+import { Removals } from './removal.ts'
 
 const ROMEO = 'romeo@example.org'
 const JULIET = 'juliet@example.org'
@@ -256,4 +260,47 @@ test('many at once wait for their turn, and all are deleted', async () => {
   await server.quiet()
   expect(await rowsOf(inner, ...names.flatMap((name) => [`a#${name}`, `j#diary#${name}`]))).toEqual([])
   expect(await accountsOf(server)).toEqual([])
+})
+
+test('accounts that went to another owner while others waited used to let all of those in at once', async () => {
+  let letGo = (): void => {}
+  const gate = new Promise<void>((resolve) => (letGo = resolve))
+  const erased: string[] = []
+  let running = 0
+  let most = 0
+  const accounts = {
+    isSealed: () => false,
+    exists: () => true,
+    markRemoved: async () => 'entry',
+    forgetUnfinished: async () => {},
+    async erase({ bare }: Jid) {
+      most = Math.max(most, ++running)
+      await gate
+      running--
+      erased.push(bare)
+    },
+    ...{ hold() {}, letGo() {}, unseal() {} },
+  }
+  const parts = {
+    ...{ accounts, log: memoryLog(), process: { clock: manualClock() } },
+    ...{ caller: { ask: async () => null }, hooks: { emit: async () => {} }, commit: { demandHeld() {} } },
+  }
+  const removals = new Removals(parts as unknown as Owner, new Registry())
+  const names = Array.from({ length: 12 }, (_, n) => `player${n}@example.org`)
+  for (const name of names) await removals.begin(parseJid(name))
+  const gone = names.slice(4, 8)
+  await removals.release((account) => gone.includes(account))
+  expect([removals.size, most]).toEqual([8, 4])
+  letGo()
+  while (removals.size > 0) await new Promise((resolve) => setImmediate(resolve))
+  expect([erased, most]).toEqual([names.filter((name) => !gone.includes(name)), 4])
+})
+
+test('one that its owner of before has begun and nobody here has taken up yet used to be told as done', async () => {
+  const clock = manualClock()
+  const accounts = { isRemoved: async () => true }
+  const removals = new Removals({ accounts, process: { clock } } as unknown as Owner, new Registry())
+  const asked = removals.progress(parseJid(ROMEO), 100)
+  await clock.settle(100)
+  expect(await asked).toEqual({ finished: false, rows: 0 })
 })

@@ -5,6 +5,9 @@
 //
 // An archive may have millions of rows. Between two portions everybody else has as long as the last one took, so that half of
 // what the table can do is left to them; a few accounts are deleted at a time, the others wait for their turn.
+//
+// Whoever owns the account does it. When partitions come, what their last owner had begun is looked for among the removals and
+// taken up; when they go, it stops, and the next owner goes on where the rows end.
 
 import type { OfAccounts } from '#core/held.ts'
 import type { Owner } from '#core/owner.ts'
@@ -44,6 +47,12 @@ interface Removal {
   dropped: boolean
 }
 
+/** One whose turn has not come; `go` tells it whether it has. */
+interface Waiting {
+  readonly removal: Removal
+  readonly go: (itsTurn: boolean) => void
+}
+
 class Stopped extends Error {
   override name = 'Stopped'
 }
@@ -53,8 +62,9 @@ export class Removals {
   readonly #sessions: Registry
   readonly #underWay = new Map<string, Removal>()
   #running = 0
-  #waiting: (() => void)[] = []
+  #waiting: Waiting[] = []
   #stopped = false
+  readonly #resuming = new Set<Promise<void>>()
   /** Each ends a pause. */
   readonly #pauses = new Set<() => void>()
 
@@ -78,44 +88,55 @@ export class Removals {
     if (!known || this.#underWay.has(account.bare)) throw new StanzaError('item-not-found', 'no such account')
     if (this.#underWay.size >= WAITING_MAX)
       throw new StanzaError('resource-constraint', 'too many accounts are being deleted', { type: 'wait' })
+    this.#owner.commit.demandHeld(account.bare)
     const marked = accounts.markRemoved(account)
     this.#run(account, marked)
     await marked
   }
 
-  async progress({ bare }: Jid, waitMs = PROGRESS_WAIT_MS): Promise<RemovalProgress> {
+  async progress(account: Jid, waitMs = PROGRESS_WAIT_MS): Promise<RemovalProgress> {
+    const { bare } = account
     const removal = this.#underWay.get(bare)
-    if (removal === undefined) return { finished: true, rows: 0 }
+    // Its owner of before may have begun it, and it is not taken up here yet.
+    if (removal === undefined && !(await this.#owner.accounts.isRemoved(account))) return { finished: true, rows: 0 }
     const late = this.#pause(waitMs)
-    await Promise.race([removal.done, late.over])
+    await Promise.race(removal === undefined ? [late.over] : [removal.done, late.over])
     late.end()
-    return { finished: !this.#underWay.has(bare), rows: removal.rows }
+    return { finished: removal !== undefined && !this.#underWay.has(bare), rows: removal?.rows ?? 0 }
   }
 
-  /** Finishes what others have begun. */
-  async resume(): Promise<void> {
+  /** Finishes what others have begun, of the accounts that are held: to be called whenever some have come. Never rejects. */
+  resume(): Promise<void> {
     const { log } = this.#owner
-    await this.#untilDone(
+    const resuming: Promise<void> = this.#untilDone(
       () => this.#resume(),
       () => this.#stopped,
       (error, pauseMs) => log.warn('account.removals_delayed', { error, pauseMs }),
-    )
+    ).then(() => void this.#resuming.delete(resuming))
+    this.#resuming.add(resuming)
+    return resuming
   }
 
   async #resume(): Promise<void> {
     const { accounts, held, log } = this.#owner
-    for await (const account of accounts.unfinished()) {
+    const running = new Set<Promise<void>>()
+    for await (const unfinished of accounts.unfinished()) {
+      const { account, entry } = unfinished
       if (this.#stopped) return
       if (!held.has(account.bare)) continue
       const before = this.#underWay.get(account.bare)
       if (before?.dropped) await before.done // of an earlier time here
       const removed = await accounts.isRemoved(account)
+      if (!held.has(account.bare)) continue // it has gone meanwhile
       if (this.#underWay.has(account.bare)) continue // begun here, and perhaps not marked yet
       if (removed) {
         log.info('account.removal_resumed', { account: account.bare })
-        await this.#run(account, Promise.resolve())
-      } else await accounts.forgetUnfinished(account)
+        const run: Promise<void> = this.#run(account, Promise.resolve(entry)).then(() => void running.delete(run))
+        running.add(run)
+        if (running.size === AT_ONCE_MAX) await Promise.race(running)
+      } else await accounts.forgetUnfinished(unfinished)
     }
+    await Promise.all(running)
   }
 
   /** Of these accounts nothing more is done here: whoever has them next goes on. */
@@ -126,9 +147,18 @@ export class Removals {
       removal.dropped = true
       any = true
     }
-    if (!any) return
+    if (any) this.#tellDropped()
+  }
+
+  #tellDropped(): void {
     for (const end of this.#pauses) end()
-    for (const go of this.#waiting.splice(0)) go()
+    const waiting = this.#waiting
+    this.#waiting = waiting.filter(({ removal }) => !this.#isDropped(removal))
+    for (const { removal, go } of waiting) if (this.#isDropped(removal)) go(false)
+  }
+
+  #isDropped({ dropped }: Removal): boolean {
+    return this.#stopped || dropped
   }
 
   /** As `drop`; resolves when what was begun is over. */
@@ -140,44 +170,46 @@ export class Removals {
   /** Resolves when nothing is done any more: the next process goes on. */
   async stop(): Promise<void> {
     this.#stopped = true
-    for (const end of this.#pauses) end()
-    for (const go of this.#waiting.splice(0)) go()
+    this.#tellDropped()
     await Promise.all([...this.#underWay.values()].map(({ done }) => done))
+    await Promise.all(this.#resuming)
   }
 
-  /** Never rejects. */
-  #run(account: Jid, marked: Promise<void>): Promise<void> {
-    const { accounts, log, process } = this.#owner
-    const startedMs = process.clock.monotonic()
+  /** @param marked resolves to its entry among the removals. Never rejects. */
+  #run(account: Jid, marked: Promise<string>): Promise<void> {
     const removal: Removal = { rows: 0, done: Promise.resolve(), dropped: false }
-    const isDropped = (): boolean => this.#stopped || removal.dropped
     this.#underWay.set(account.bare, removal)
-    const finish = async (): Promise<void> => {
-      try {
-        await marked
-      } catch {
-        return // whoever has asked is told
-      }
-      accounts.hold(account)
-      await this.#turn()
-      const erased = await this.#untilDone(
-        () => this.#erase(account, removal, isDropped),
-        isDropped,
-        (error, pauseMs) => log.warn('account.removal_delayed', { account: account.bare, error, pauseMs }),
-      )
-      this.#next()
-      if (!erased) return
-      accounts.letGo(account)
-      if (this.#sessions.of(account.bare).length === 0) accounts.unseal(account) // else with the last of them
-      const tookMs = Math.round(process.clock.monotonic() - startedMs)
-      log.info('account.erased', { account: account.bare, rows: removal.rows, tookMs })
-    }
-    removal.done = finish().finally(() => this.#underWay.delete(account.bare))
+    removal.done = this.#finish(account, marked, removal).finally(() => this.#underWay.delete(account.bare))
     return removal.done
   }
 
+  async #finish(account: Jid, marked: Promise<string>, removal: Removal): Promise<void> {
+    const { accounts, log, process } = this.#owner
+    const startedMs = process.clock.monotonic()
+    let entry: string
+    try {
+      entry = await marked
+    } catch {
+      return // whoever has asked is told
+    }
+    if (this.#isDropped(removal)) return
+    accounts.hold(account)
+    if (!(await this.#turn(removal))) return
+    const erased = await this.#untilDone(
+      () => this.#erase(account, entry, removal),
+      () => this.#isDropped(removal),
+      (error, pauseMs) => log.warn('account.removal_delayed', { account: account.bare, error, pauseMs }),
+    )
+    this.#next()
+    if (!erased) return
+    accounts.letGo(account)
+    if (this.#sessions.of(account.bare).length === 0) accounts.unseal(account) // else with the last of them
+    const tookMs = Math.round(process.clock.monotonic() - startedMs)
+    log.info('account.erased', { account: account.bare, rows: removal.rows, tookMs })
+  }
+
   /** Any of it may have been done before. */
-  async #erase(account: Jid, removal: Removal, isDropped: () => boolean): Promise<void> {
+  async #erase(account: Jid, entry: string, removal: Removal): Promise<void> {
     const { accounts, caller, hooks, process } = this.#owner
     const { clock } = process
     await caller.ask('presence', account.bare, 'presence.remove-account', {})
@@ -186,9 +218,10 @@ export class Removals {
       removal.rows += rows
       const tookMs = clock.monotonic() - sinceMs
       if (tookMs >= 1) await this.#pause(Math.min(tookMs, PAUSE_MOST_MS)).over
-      if (isDropped()) throw new Stopped()
+      if (this.#isDropped(removal)) throw new Stopped()
       sinceMs = clock.monotonic()
     })
+    await accounts.forgetUnfinished({ account, entry })
     await caller.ask('presence', account.bare, 'presence.forget-account', {})
     await hooks.emit('account.deleted', { account })
   }
@@ -212,14 +245,18 @@ export class Removals {
     return false
   }
 
-  #turn(): Promise<void> | undefined {
-    if (this.#running++ < AT_ONCE_MAX || this.#stopped) return undefined
-    return new Promise((go) => this.#waiting.push(go))
+  /** False where it is dropped before its turn comes. */
+  #turn(removal: Removal): boolean | Promise<boolean> {
+    if (this.#running === AT_ONCE_MAX) return new Promise((go) => this.#waiting.push({ removal, go }))
+    this.#running++
+    return true
   }
 
+  /** One is over: the next takes its place. */
   #next(): void {
-    this.#running--
-    this.#waiting.shift()?.()
+    const next = this.#waiting.shift()
+    if (next === undefined) this.#running--
+    else next.go(true)
   }
 
   /** Is over in `ms`, when it is ended, or when all stops. */

@@ -22,7 +22,7 @@ export class Routing {
 
   /** From one of our sessions (RFC 6120 §10.3 without a `to`, §10.5 with one). */
   outbound(stanza: Stanza, origin: Origin, passage: LazyPassage, done: Done): void | Promise<void> {
-    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done)
+    if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done, passage.age)
     const { to } = stanza
     if (to === undefined) return this.#owner.send(readdress(stanza, { to: bareOf(stanza.from) }), done, passage) // §10.3.1: as to one's own bare JID
     if (to.local === '' && this.#owner.isLocal(to.domain)) {

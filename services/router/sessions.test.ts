@@ -6,6 +6,7 @@ import offline from '#modules/offline.ts'
 import registration from '#modules/registration.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Table, TableUnavailable } from '#table/table.ts'
+import { isCluster } from '#test/form.ts'
 import { flakyTable, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_ROSTER } from '#xmpp/ns.ts'
@@ -441,7 +442,7 @@ describe('calls that break', () => {
     expect(server.logged()).toContain('call.broke')
   })
 
-  test('a role that is not there is resource-constraint', async () => {
+  test.skipIf(isCluster)('in one process, a role that is not there is resource-constraint', async () => {
     const server = await harness([])
     await server.stop()
     await using other = await harness([])

@@ -3,6 +3,7 @@ import type { Fields } from '#core/envelope.ts'
 import type { Events } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
 import { passOn } from '#core/pass-on.ts'
+import { inPortions, type Pace } from '#core/portions.ts'
 import { knownPriority } from '#core/priority.ts'
 import { type AboutSession, BoundSession, type ConnectionFacts, type Registry } from '#core/registry.ts'
 import type { ToldSession } from '#core/resync-frame.ts'
@@ -39,7 +40,7 @@ export function bindSession(owner: Owner, sessions: Registry, account: Jid, requ
 function makeRoom(owner: Owner, sessions: Registry, jid: Jid): void | Promise<void> {
   const rival = sessions.byResource(jid.bare, jid.resource)
   if (rival !== undefined) {
-    owner.multicast.order(rival, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
+    closeRival(owner, rival)
     return removeSession(owner, sessions, rival)
   }
   const others = sessions.of(jid.bare)
@@ -80,22 +81,57 @@ export function closeSession(owner: Owner, sessions: Registry, account: Jid, id:
   owner.takeOver.noteEnded(id)
 }
 
-/** What the edges tell of accounts that have come. Of two sessions of one resource the later one stands (§7.7.2.2). */
-export function adoptSessions(owner: Owner, sessions: Registry, told: readonly ToldSession[]): void {
+/** Each of them reads what is kept for its account. */
+const LATE_PACE: Pace = { atOnce: 50, pauseMs: 50 }
+/** Sessions that their edges have told of late, until they are available, or presence says that they are or are not. */
+const late = new WeakSet<BoundSession>()
+
+/**
+ * What the edges tell of accounts that have come. Of two sessions of one resource the later one stands (§7.7.2.2). Where an edge is
+ * late, messages have been kept for them meanwhile: its sessions become available in order with what comes, and get those first.
+ */
+export function adoptSessions(owner: Owner, sessions: Registry, told: readonly ToldSession[], isLate = false): void {
+  const waiting: { readonly session: BoundSession; readonly priority: number }[] = []
   for (const { session: id, edge, jid, about, flags, presence } of told) {
     if (sessions.byId(jid.bare, id) !== undefined) continue
     const session = new BoundSession(id, edge, jid, owner.multicast)
     session.about = about
     session.setAll(flags)
     const priority = presence === undefined ? undefined : knownPriority(presence)
-    session.available = priority !== undefined
-    session.priority = priority ?? 0
     const rival = sessions.byResource(jid.bare, jid.resource)
+    if (rival?.about !== undefined && rival.about.sinceMs > about.sinceMs) {
+      closeRival(owner, session)
+      continue
+    }
+    if (!isLate) {
+      session.available = priority !== undefined
+      session.priority = priority ?? 0
+    } else if (priority !== undefined) {
+      late.add(session)
+      waiting.push({ session, priority })
+    }
     sessions.add(session)
     if (rival === undefined) continue
-    owner.multicast.order(rival, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
+    closeRival(owner, rival)
     owner.inOrder(jid.bare, () => removeSession(owner, sessions, rival))
   }
+  void inPortions(owner.process.clock, LATE_PACE, waiting, (portion) => {
+    for (const { session, priority } of portion) becomeAvailable(owner, sessions, session, priority)
+  })
+}
+
+/** Where presence has not said meanwhile whether it is. */
+function becomeAvailable(owner: Owner, sessions: Registry, session: BoundSession, priority: number): void {
+  const { jid, session: id } = session
+  let isDue: boolean | undefined
+  owner.inOrder(jid.bare, () => {
+    isDue ??= late.delete(session) // and not again, where the table is away
+    if (isDue) return setAvailability(owner, sessions, jid, { session: id, available: true, priority })
+  })
+}
+
+function closeRival({ multicast }: Owner, session: BoundSession): void {
+  multicast.order(session, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
 }
 
 /** Something that was for this session may have been lost on its way to the edge: an order to close it, perhaps. */
@@ -120,6 +156,7 @@ function removeSession(owner: Owner, sessions: Registry, session: BoundSession):
 export function setAvailability(owner: Owner, sessions: Registry, account: Jid, fields: Fields): void | Promise<void> {
   const session = sessions.byId(account.bare, String(fields.session))
   if (session === undefined) return
+  late.delete(session)
   const { available, priority } = session
   session.available = fields.available === true
   session.priority = session.available ? Number(fields.priority) : 0

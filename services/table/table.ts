@@ -10,8 +10,11 @@
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
 //   pk = o#removals                    sk = <hash>             an account that is being deleted (router/removal.ts)
 //   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/auth.ts)
-//   pk = o#router                      sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
-//   pk = l#<process>#router            sk = <n>                one flush of an owner, or a part of it (core/owner-log.ts)
+//   pk = o#router, o#presence          sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
+//   pk = o#lease                       sk = <process>          a process of the cluster lives (core/leases.ts)
+//   pk = o#owners                      sk = router, presence   who owns which partitions in the role (core/owners-row.ts)
+//   pk = l#<process>#<role>            sk = <n>                one flush of an owner, or a part of it; the seal (core/log-item.ts)
+//   pk = health                        sk = probe              read to see whether the table answers, never written (web/health.ts)
 
 export interface Key {
   readonly pk: string
