@@ -26,6 +26,9 @@ export class FaultClient {
   #ids = 0
   #managed = false
   #received = 0
+  /** Stanzas sent behind <enable/>, and which of them are answers that nobody here has asked to be sent. */
+  #sent = 0
+  readonly #answers: number[] = []
 
   private constructor(socket: Socket, user: string) {
     this.#socket = socket
@@ -77,6 +80,7 @@ export class FaultClient {
 
   /** One stanza. */
   send(xml: string): void {
+    this.#sent++
     this.#write(xml)
   }
 
@@ -106,12 +110,26 @@ export class FaultClient {
 
   #take(element: RawElement, elements: Mailbox<RawElement>): void {
     const { name, ns } = element
-    if (ns === NS_SM && name === 'a') return this.onAcked(Number(element.attrs.h))
+    if (ns === NS_SM && name === 'a') return this.onAcked(this.#withoutAnswers(Number(element.attrs.h)))
     if (ns === NS_SM && name === 'r') return this.#write(`<a xmlns='${NS_SM}' h='${this.#received}'/>`)
-    if (ns === NS_SM && name === 'enabled') this.#managed = true
+    if (ns === NS_SM && name === 'enabled') {
+      this.#managed = true
+      this.#sent = 0
+    }
     if (ns === NS_CLIENT && this.#managed) this.#received++
     if (ns === NS_CLIENT && name === 'message') return this.onMessage(element)
+    if (ns === NS_CLIENT && name === 'iq' && element.attrs.type === 'get') return this.#answer(element)
     if (ns !== NS_CLIENT || name !== 'presence') elements.put(element)
+  }
+
+  /** RFC 6120 §8.2.3: a ping of the server's (XEP-0199), which waits for it before it goes on. */
+  #answer({ attrs: { from = DOMAIN, id = '' } }: RawElement): void {
+    this.send(`<iq type='result' to='${from}' id='${id}'/>`)
+    if (this.#managed) this.#answers.push(this.#sent)
+  }
+
+  #withoutAnswers(h: number): number {
+    return h - this.#answers.filter((at) => at <= h).length
   }
 }
 

@@ -24,6 +24,8 @@ export interface Mutation {
   readonly name: string
   /** Where it takes many seeds: one that finds it, or did. It is looked for from there. */
   readonly near?: number
+  /** It takes so many seeds that it is looked for by run.ts --mutations only. */
+  readonly rare?: true
   /** The table of the logs, and of whoever recovers one. */
   readonly ownersTable?: (table: Table) => Table
   /** The bus of the roles, not of their membership. */
@@ -60,7 +62,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   { name: 'an edge takes deliveries as they come', roleBus: withoutNumbers },
   { name: 'an ack does not wait until it is durable', commitLog: early },
-  { name: 'recovery does not seal', ownersTable: withoutSeals },
+  { name: 'recovery does not seal', near: 92, rare: true, ownersTable: withoutSeals },
   {
     name: 'nothing is recovered',
     patch: () => patched(OwnPartitions.prototype, 'recover', () => async (_process, _role, applied) => applied),
@@ -75,11 +77,21 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'partitions are released before all is applied',
     near: 90,
-    patch: () => patched(Commit.prototype, 'drained', () => Commit.prototype.settled),
+    rare: true,
+    patch: () => {
+      const mends = [
+        patched(Commit.prototype, 'drained', () => Commit.prototype.settled),
+        patched(Commit.prototype, 'anyOf', () => () => false), // or whoever releases asks for ever
+      ]
+      return () => {
+        for (const mend of mends) mend()
+      }
+    },
   },
   {
     name: 'what is handed on within a process overtakes what is on its lane',
     near: 170,
+    rare: true,
     patch: () => patched(Owner.prototype, 'send', overtaking),
   },
   { name: 'a new owner does not ask the edges', patch: () => patched(Resync.prototype, 'ask', () => async () => []) },

@@ -2,12 +2,13 @@
 //
 //   node test/simulation/run.ts --seeds 10000 [--from N] [--trace]
 //   node test/simulation/run.ts --seed N [--trace]
+//   node test/simulation/run.ts --mutations
 //
 // The same seed does the same. What fails is run again and told, event by event; --trace tells each seed so. Ends with status 1
 // at the first that fails.
 import { parseArgs } from 'node:util'
 import { MUTATIONS, NONE } from './mutations.ts'
-import { Failure, simulate } from './simulate.ts'
+import { Failure, firstFailure, simulate } from './simulate.ts'
 import { Tally } from './tally.ts'
 
 const { values } = parseArgs({
@@ -20,9 +21,17 @@ const { values } = parseArgs({
     strict: { type: 'boolean', default: false },
     /** A part of the name of a mutation. */
     mutation: { type: 'string' },
+    /** Looks for each of them, and tells which seed finds it. */
+    mutations: { type: 'boolean', default: false },
   },
 })
 const { strict } = values
+/** Within so many seeds each mutation is found. */
+const MUTANT_SEEDS = 500
+if (values.mutations) {
+  await findAll()
+  process.exit()
+}
 const mutation = values.mutation === undefined ? NONE : MUTATIONS.find(({ name }) => name.includes(values.mutation!))
 if (mutation === undefined)
   throw new Error(`there is no such mutation; there are:\n${MUTATIONS.map(({ name }) => name).join('\n')}`)
@@ -53,6 +62,19 @@ for (let seed = from; seed < from + seeds; seed++) {
   process.stderr.write(`${seed - from + 1} of ${seeds} seeds\n`)
 }
 process.stdout.write(`${tally}`)
+
+async function findAll(): Promise<void> {
+  for (const mutation of MUTATIONS) {
+    const found = await firstFailure(mutation, MUTANT_SEEDS).then(
+      ({ message }) => message,
+      (error: Error) => {
+        process.exitCode = 1
+        return error.message
+      },
+    )
+    process.stdout.write(`${mutation.name}\n  ${found.split('\n')[0]}\n`)
+  }
+}
 
 function wholeNumber(option: string, text: string): number {
   const number = Number(text)

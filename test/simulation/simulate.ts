@@ -56,6 +56,20 @@ export class Failure extends Error {
   }
 }
 
+/** The first seed from where a mutation is looked for that finds it. Throws Error where none of so many does. */
+export async function firstFailure(mutation: Mutation, seeds: number, simulating: Simulating = {}): Promise<Failure> {
+  const { near = 1, name } = mutation
+  for (let seed = near; seed < near + seeds; seed++) {
+    try {
+      await simulate(seed, { ...simulating, mutation })
+    } catch (error) {
+      if (error instanceof Failure) return error
+      throw error
+    }
+  }
+  throw new Error(`not found within ${seeds} seeds: ${name}`)
+}
+
 async function live(world: World, strict: boolean): Promise<Outcome> {
   const { random } = world.scheduler
   await world.open()
