@@ -206,8 +206,9 @@ export class ClusterOwnership implements Ownership {
       else log.error('owners.read_failed', { error })
       return Number.POSITIVE_INFINITY // the next reading of the leases comes soon
     }
-    // Only of this reading is it known that it came after this process has joined.
-    if (joined && tenure === this.#tenure)
+    // Only of this reading is it known that it came after this process has joined. Before it knows the others it takes nothing:
+    // it would ask no edge for its sessions (core/resync.ts).
+    if (joined && leasesRead > 0 && tenure === this.#tenure)
       for (const role of ROLES) if (!unread.has(role)) this.#partitions[role].baseline ??= this.#partitions[role].row.epoch
     this.#unread = unread
     this.#rowsReadAfter = leasesRead
