@@ -58,7 +58,7 @@ export class Cluster implements AsyncDisposable {
   constructor({ config = {}, modules = [], table }: ClusterOptions = {}) {
     this.table = table ?? memoryTable({ now: () => this.clock.now() })
     this.modules = [...(presenceModules as AnyModule[]), ...modules]
-    const given = { domains: ['example.org'], scram: { iterations: 4096 }, ...config }
+    const given = { domains: ['example.org'], scram: { iterations: 4096 }, presence: { windowMs: 0 }, ...config }
     const specs = Object.fromEntries(this.modules.map(({ name, options = {} }) => [name, options]))
     this.config = loadConfig({ text: JSON.stringify(given), env: {}, moduleOptions: specs }).config
   }

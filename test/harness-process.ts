@@ -75,7 +75,7 @@ export function openBackstage(modules: readonly AnyModule[], options: HarnessOpt
 type Common = Omit<HarnessProcess, 'id' | 'ownership' | 'openLog' | 'readings'>
 
 function commonOf(modules: readonly AnyModule[], options: HarnessOptions): Common {
-  const given = { domains: ['example.org'], scram: { iterations: 4096 }, ...options.config }
+  const given = { domains: ['example.org'], scram: { iterations: 4096 }, presence: { windowMs: 0 }, ...options.config }
   const specs = Object.fromEntries(modules.map(({ name, options = {} }) => [name, options]))
   const { config } = loadConfig({ text: JSON.stringify(given), env: {}, moduleOptions: specs })
   const moduleOptions: Record<string, Record<string, unknown>> = {}

@@ -1,18 +1,20 @@
 // A whole server in the process, without sockets, for tests of modules and roles.
 //
 // Router and presence run as they do anywhere, on the in-process bus and an in-memory table; the harness stands in for
-// the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, and hands on
-// what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
+// the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, knows who sees whom as
+// edge/watching.ts does, and hands on what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
 // In the project `cluster` the same tests run on several processes (harness-process.ts), their sessions on two edges by turns.
 import type { Subscription } from '#bus/bus.ts'
 import { type Caller, openCaller } from '#core/call.ts'
-import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin } from '#core/envelope.ts'
+import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin, type ToMode } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import type { MemoryLog } from '#core/log.ts'
 import type { AnyModule } from '#core/module.ts'
 import { receiveMulticast } from '#core/multicast-receiver.ts'
 import type { Ownership, RoleName } from '#core/ownership.ts'
+import { Audience, type WatchNews } from '#edge/audience.ts'
+import { listOf } from '#edge/watching.ts'
 import { presenceModules } from '#presence/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'
@@ -61,6 +63,7 @@ export async function harness(modules: readonly AnyModule[], options: HarnessOpt
 interface StandIn {
   readonly id: string
   readonly lanes: Lanes
+  readonly audience: Audience<TestClient>
   readonly deliveries: Subscription
 }
 
@@ -82,11 +85,15 @@ export class TestServer implements AsyncDisposable {
     this.#backstage = backstage
     this.caller = openCaller(process.bus, this.ownership)
     this.homes = new IqHomes(process.modules)
-    this.#edges = edges.map(({ id, ways }) => ({
-      id,
-      lanes: openLanes(ways, id),
-      deliveries: receiveMulticast(ways, id, { delivery: (delivery) => this.#deliver(id, delivery), lost: () => {} }),
-    }))
+    this.#edges = edges.map(({ id, ways }) => {
+      const lanes = openLanes(ways, id)
+      const audience = new Audience<TestClient>((news) => submit(id, lanes, ways.ownership, news))
+      const edge = { id, lanes, audience }
+      return {
+        ...edge,
+        deliveries: receiveMulticast(ways, id, { delivery: (delivery) => this.#deliver(edge, delivery), lost: () => {} }),
+      }
+    })
   }
 
   /** The one where the first session is. */
@@ -104,9 +111,37 @@ export class TestServer implements AsyncDisposable {
     return this.#backstage.edges[0]!.ways.ownership
   }
 
-  #deliver(edge: string, delivery: Delivery): void {
-    if (delivery.kind === 'order') this.#clientAt(edge, delivery.session)?.obey(delivery.name, delivery.fields)
-    else for (const session of delivery.sessions) this.#clientAt(edge, session)?.deliver(delivery)
+  #deliver({ id, audience }: Pick<StandIn, 'id' | 'audience'>, delivery: Delivery): void {
+    const { kind } = delivery
+    if (kind === 'stanza')
+      for (const session of delivery.sessions) this.#clientAt(id, session)?.deliver(delivery.stanza, delivery.to)
+    else if (kind === 'order') this.#obey(id, audience, delivery)
+    else if (kind === 'shown') this.#show(id, audience, delivery)
+    else if (kind === 'snapshot') audience.snapshot(delivery.contact, delivery.resources)
+    else if (kind === 'revoke' && delivery.watchers.length === 0) audience.revokeAll(delivery.contact)
+    else audience[kind](delivery.contact, delivery.watchers)
+  }
+
+  #obey(edge: string, audience: Audience<TestClient>, { session, name, fields }: Delivery & { kind: 'order' }): void {
+    const client = this.#clientAt(edge, session)
+    const account = String(fields.account)
+    if (name === 'watch')
+      audience.watch(account, client?.present ? client : undefined, listOf(fields.contacts), fields.whole === true)
+    else if (name === 'unwatch') audience.unwatch(account, listOf(fields.contacts))
+    else if (name === 'hides') audience.hide(account, listOf(fields.jids))
+    else client?.obey(name, fields)
+  }
+
+  #show(edge: string, audience: Audience<TestClient>, shown: Delivery & { kind: 'shown' }): void {
+    audience.note(shown)
+    const show = (client: TestClient): void => {
+      if (shown.filter === '' || client.notifies.has(shown.filter)) client.deliver(shown.stanza, 'bare')
+    }
+    audience.forEach(shown, show)
+    for (const session of shown.sessions) {
+      const client = this.#clientAt(edge, session)
+      if (client?.present && !audience.isHidden(client.jid.bare, shown.stanza.from.full)) show(client)
+    }
   }
 
   #clientAt(edge: string, session: string): TestClient | undefined {
@@ -208,6 +243,10 @@ export class TestClient {
   /** Everything that came, in order, with the `to` that the edge would have written. */
   readonly received: Stanza[] = []
   readonly flags = new Set<string>()
+  /** What its client's capabilities have of `<node>+notify` (XEP-0163 §4.2). */
+  readonly notifies = new Set<string>()
+  /** What it has broadcast last says that it is available. */
+  present = false
   /** The stream error it was closed with. */
   closed: { readonly condition: string; readonly text: string } | undefined
   readonly #server: TestServer
@@ -226,6 +265,10 @@ export class TestClient {
     this.#edge = edge
     this.session = session
     this.jid = jid
+  }
+
+  get id(): string {
+    return this.session
   }
 
   /** Where it is bound. */
@@ -304,6 +347,7 @@ export class TestClient {
   disconnect(): void {
     if (this.#gone) return
     this.#gone = true
+    this.#presents(false)
     this.#server.forget(this)
     const account = this.jid.bare
     const signal = {
@@ -316,8 +360,7 @@ export class TestClient {
     this.#edge.lanes.send('router', account, signal)
   }
 
-  deliver(delivery: Delivery & { kind: 'stanza' }): void {
-    const { to, stanza } = delivery
+  deliver(stanza: Stanza, to: ToMode): void {
     const came = to === 'kept' ? stanza : readdress(stanza, { to: to === 'full' ? this.jid : parseJid(this.jid.bare) })
     this.received.push(came)
     const waiter = this.#waiters.find(({ fits }) => fits(came))
@@ -344,6 +387,7 @@ export class TestClient {
       this.#queue.shift()
       this.#home = home
       if (home === 'presence') this.#known = true
+      if (next.name === 'presence' && next.to === undefined) this.#presents(next.type === '')
       this.#unacked++
       const origin: Origin = { edge: this.#edge.id, session: this.session, n: ++this.#n }
       const envelope = { kind: 'stanza', point: 'outbound', account: this.jid.bare, origin, stanza: next } as const
@@ -354,11 +398,26 @@ export class TestClient {
     }
   }
 
+  #presents(available: boolean): void {
+    this.present = available
+    if (!available) this.#edge.audience.leave(this.jid.bare, this)
+  }
+
   #homeOf({ name, type, to, child }: Stanza): RoleName {
     if (name === 'presence') return 'presence'
     const request = name === 'iq' && (type === 'get' || type === 'set') && (to === undefined || to.resource === '')
     return request ? this.#server.homes.homeOf(child) : 'router'
   }
+}
+
+/** One envelope for each owner. */
+function submit(edge: string, lanes: Lanes, ownership: Ownership, news: WatchNews): void {
+  const owners = new Map<string, string[]>()
+  for (const contact of news.contacts) {
+    const owner = ownership.ownerOf('presence', contact)
+    owners.set(owner, [...(owners.get(owner) ?? []), contact])
+  }
+  for (const contacts of owners.values()) lanes.send('presence', contacts[0]!, { kind: 'watch', edge, ...news, contacts })
 }
 
 function el0(name: string, text: string): Element {

@@ -8,6 +8,7 @@
 import type { Timer } from './clock.ts'
 import type { Process } from './process.ts'
 import type { BoundSession } from './registry.ts'
+import type { RolePart } from './role.ts'
 
 const UNSEEN_MS = 15_000
 /** How often is looked whether there are any, besides whenever somebody has died: what is late may have brought one back. */
@@ -19,21 +20,27 @@ export class DeadEdges {
   readonly #process: Pick<Process, 'members' | 'clock' | 'ownership' | 'log'>
   readonly #sessions: () => Iterable<BoundSession>
   readonly #end: (session: BoundSession) => void
+  readonly #watching: Pick<RolePart, 'watchingEdges' | 'edgeDied'>
   /** Edges that are not known of, and since when. */
   readonly #unseen = new Map<string, number>()
   readonly #ended = new WeakSet<BoundSession>()
   #timer: Timer | undefined
   #closed = false
 
-  /** @param end ends one as if its edge had said so */
+  /**
+   * @param end ends one as if its edge had said so
+   * @param watching whoever keeps more of edges than sessions, and forgets it
+   */
   constructor(
     process: Pick<Process, 'members' | 'clock' | 'ownership' | 'log'>,
     sessions: () => Iterable<BoundSession>,
     end: (session: BoundSession) => void,
+    watching: Pick<RolePart, 'watchingEdges' | 'edgeDied'> = {},
   ) {
     this.#process = process
     this.#sessions = sessions
     this.#end = end
+    this.#watching = watching
     if (process.members === undefined) return
     process.members.onChange(() => this.#look())
     this.#lookIn(LOOK_MS)
@@ -62,16 +69,19 @@ export class DeadEdges {
   #dead(): BoundSession[] {
     const verdicts = new Map<string, boolean>()
     const dead: BoundSession[] = []
+    const judge = (edge: string): boolean => {
+      const known = verdicts.get(edge)
+      if (known !== undefined) return known
+      const isDead = this.#isDead(edge)
+      verdicts.set(edge, isDead)
+      return isDead
+    }
     for (const session of this.#sessions()) {
       const { edge } = session
-      let isDead = verdicts.get(edge)
-      if (isDead === undefined) {
-        isDead = this.#isDead(edge)
-        verdicts.set(edge, isDead)
-        if (isDead) this.#process.log.info('edge.sessions_ended', { edge })
-      }
-      if (isDead && !this.#ended.has(session)) dead.push(session)
+      if (!verdicts.has(edge) && judge(edge)) this.#process.log.info('edge.sessions_ended', { edge })
+      if (judge(edge) && !this.#ended.has(session)) dead.push(session)
     }
+    for (const edge of [...(this.#watching.watchingEdges?.() ?? [])]) if (judge(edge)) this.#watching.edgeDied?.(edge)
     for (const edge of this.#unseen.keys()) if (!verdicts.has(edge)) this.#unseen.delete(edge)
     return dead
   }

@@ -3,12 +3,16 @@ import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 import {
+  addresseesOf,
   causeOf,
   type Delivery,
   decodeStanza,
   ENVELOPE_VERSION,
   type Envelope,
   encodeStanza,
+  type ForMany,
+  isForMany,
+  partOf,
   readDelivery,
   readEnvelope,
   readStanza,
@@ -60,6 +64,12 @@ const envelope: fc.Arbitrary<Envelope> = fc.oneof(
     .map(({ named, ...envelope }) => ({ ...envelope, ...named })),
   fc.record({ kind: fc.constant('signal' as const), account: text, name: text, fields }),
   fc.record({ kind: fc.constant('fanout' as const), accounts: fc.array(text), stanza }),
+  fc
+    .record({
+      ...{ kind: fc.constant('watch' as const), edge: name, watcher: text, session: text, contacts: fc.array(text) },
+      ...{ unwatch: fc.boolean(), snapshot: fc.boolean(), items: fc.option(fc.array(text), { nil: undefined }) },
+    })
+    .map(({ items, ...watch }) => ({ ...watch, ...(items !== undefined && { items }) })),
 )
 const delivery: fc.Arbitrary<Delivery> = fc.oneof(
   fc.record({
@@ -69,6 +79,12 @@ const delivery: fc.Arbitrary<Delivery> = fc.oneof(
     stanza,
   }),
   fc.record({ kind: fc.constant('order' as const), session: text, name: text, fields }),
+  fc.record({
+    ...{ kind: fc.constant('shown' as const), contact: text, only: fc.option(fc.array(text), { nil: undefined }) },
+    ...{ sessions: fc.array(text), filter: text, stanza },
+  }),
+  fc.record({ kind: fc.constantFrom('admit' as const, 'revoke' as const), contact: text, watchers: fc.array(text) }),
+  fc.record({ kind: fc.constant('snapshot' as const), contact: text, resources: fc.array(text) }),
 )
 
 /** A stanza as plain data. */
@@ -134,6 +150,13 @@ describe('decode(encode(x)) = x', () => {
     )
     expect(plain(readStanza(new Reader(bytesOf((out) => writeStanza(out, iq)))))).toEqual(plain(iq))
   })
+})
+
+test('a part of an envelope for many is the same for some of them', () => {
+  const watch: Envelope = { kind: 'watch', edge: 'e1', watcher: 'bob@b', session: 's1', contacts: ['a@b', 'c@d'] }
+  expect(isForMany(watch) && addresseesOf(watch)).toEqual(['a@b', 'c@d'])
+  expect(partOf(watch as ForMany, ['c@d'])).toEqual({ ...watch, contacts: ['c@d'] })
+  expect(isForMany({ kind: 'signal', account: 'a@b', name: 'x', fields: {} })).toBe(false)
 })
 
 describe('what is not ours is refused', () => {

@@ -8,6 +8,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { Log } from './log.ts'
+import type { SessionAddress } from './multicast.ts'
 
 /** Returned by a guard: the stanza goes no further and nobody is told. */
 export const DROP = Symbol('drop')
@@ -50,6 +51,19 @@ export interface Events {
   'message.unclaimed': OfflineMessage
   /** At presence(account): it is hidden from others than before. `changed` names them: an address, a whole domain, or one resource. */
   'audience.changed': { readonly account: Jid; readonly changed: readonly Jid[]; readonly before: Hidden; readonly after: Hidden }
+  /** At presence(account): a resource that was available is no more, and everybody who saw it has been shown this (RFC 6121 §4.5). */
+  'presence.left': { readonly jid: Jid; readonly farewell: Stanza }
+  /**
+   * At presence(contact), in order with his stanzas: these see him, and want what he has published last (XEP-0163 §4.3.2), of these
+   * nodes, if that is known. `at`: the session that wants it, '' for all of the watcher there; else wherever they are.
+   */
+  'presence.greeted': {
+    readonly contact: Jid
+    /** Bare JIDs; the contact's own for a session of his. */
+    readonly watchers: readonly string[]
+    readonly at: SessionAddress | undefined
+    readonly nodes: readonly string[] | undefined
+  }
   /** In every role that owns the account, when all its rows are gone. */
   'account.deleted': { readonly account: Jid }
 }
@@ -71,7 +85,11 @@ export interface OfflineMessage {
 export type Listener<E extends keyof Events> = (payload: Events[E]) => void | Promise<void>
 
 /** Whether this address is not to be shown the account's presence. */
-export type Hidden = (peer: Jid) => boolean
+export interface Hidden {
+  (peer: Jid): boolean
+  /** The full JIDs among those that are hidden one by one, and not with their account. */
+  readonly resources?: readonly string[]
+}
 /** Who is not to be shown an account's presence, whatever its roster says; undefined: nobody. Where the owner of its roster runs. */
 export type Hider = (account: Jid) => Hidden | undefined | Promise<Hidden | undefined>
 

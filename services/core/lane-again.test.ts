@@ -58,10 +58,13 @@ class Keeper {
   }
 }
 
+const namesOf = (accounts: readonly string[]): string => accounts.map((account) => account.split('@')[0]).join(',')
+
 function shown(envelope: Envelope): string {
   if (envelope.kind === 'signal') return envelope.name
+  if (envelope.kind === 'watch') return `${envelope.watcher} watches ${namesOf(envelope.contacts)}`
   const again = envelope.kind === 'stanza' && envelope.age === 1 ? ' again' : ''
-  const whom = envelope.kind === 'fanout' ? ` to ${envelope.accounts.map((account) => account.split('@')[0])}` : ''
+  const whom = envelope.kind === 'fanout' ? ` to ${namesOf(envelope.accounts)}` : ''
   return `${envelope.stanza.id}${whom}${again}`
 }
 
@@ -93,7 +96,7 @@ function told(subject: string, body: Uint8Array): string {
   const reader = new Reader(body)
   const numbers: number[] = []
   if (subject.startsWith('lane.')) {
-    const { probe } = readLaneHead(reader, 0)
+    const { probe } = readLaneHead(reader)
     for (; !reader.done; reader.bytes()) {
       numbers.push(reader.u32())
       reader.u8()
@@ -630,11 +633,11 @@ test('what is left of a frame that is mostly acked is the same when it is sent a
 
 describe('bytes from elsewhere', () => {
   /** `source`, to router owner: what `romeo@a.example` said as 7th in session s1, as another’s, a signal, and one for two. */
-  const LANE_1 =
-    'AQYAc291cmNlAQAAAHwAAAAAAA8Acm9tZW9AYS5leGFtcGxlAgBlMQIAczEAAAAAAAAcQAAAABEAcm9tZW9AYS5leGFtcGxlL3gQAGp1bGlldEBiLmV4YW1wbGUCAG0xAQIAZW4TAHtqYWJiZXI6Y2xpZW50fWJvZHkPAAAAPGJvZHk+aGk8L2JvZHk+AgAAAHkAAAAAARAAanVsaWV0QGIuZXhhbXBsZQAAAAAAAAAAAAAAAAAAABEAcm9tZW9AYS5leGFtcGxlL3gQAGp1bGlldEBiLmV4YW1wbGUCAG0xAQIAZW4TAHtqYWJiZXI6Y2xpZW50fWJvZHkPAAAAPGJvZHk+aGk8L2JvZHk+AwAAAEQAAAABDwByb21lb0BhLmV4YW1wbGUOAHNlc3Npb24uY2xvc2VkIAB7InNlc3Npb24iOiJzMSIsIm4iOjEsIm9rIjp0cnVlfQQAAAB2AAAAAgIACwBhQGEuZXhhbXBsZQsAYkBhLmV4YW1wbGUAAAARAHJvbWVvQGEuZXhhbXBsZS94EABqdWxpZXRAYi5leGFtcGxlAgBtMQECAGVuEwB7amFiYmVyOmNsaWVudH1ib2R5DwAAADxib2R5PmhpPC9ib2R5Pg=='
-  const ACK_1 = 'AQYAcm91dGVyBQBvd25lcgEAAAACAAAAAwAAAAQAAAA='
+  const LANE_2 =
+    'AgYAc291cmNlAAAAAAEAAAAAAQAAAAB8AAAAAAAPAHJvbWVvQGEuZXhhbXBsZQIAZTECAHMxAAAAAAAAHEAAAAARAHJvbWVvQGEuZXhhbXBsZS94EABqdWxpZXRAYi5leGFtcGxlAgBtMQECAGVuEwB7amFiYmVyOmNsaWVudH1ib2R5DwAAADxib2R5PmhpPC9ib2R5PgIAAAABdQAAAAABEABqdWxpZXRAYi5leGFtcGxlAAAEAHMxOjcAAAARAHJvbWVvQGEuZXhhbXBsZS94EABqdWxpZXRAYi5leGFtcGxlAgBtMQECAGVuEwB7amFiYmVyOmNsaWVudH1ib2R5DwAAADxib2R5PmhpPC9ib2R5PgMAAAAARAAAAAEPAHJvbWVvQGEuZXhhbXBsZQ4Ac2Vzc2lvbi5jbG9zZWQgAHsic2Vzc2lvbiI6InMxIiwibiI6MSwib2siOnRydWV9BAAAAAB2AAAAAgIACwBhQGEuZXhhbXBsZQsAYkBhLmV4YW1wbGUAAAARAHJvbWVvQGEuZXhhbXBsZS94EABqdWxpZXRAYi5leGFtcGxlAgBtMQECAGVuEwB7amFiYmVyOmNsaWVudH1ib2R5DwAAADxib2R5PmhpPC9ib2R5Pg=='
+  const ACK_2 = 'AgYAcm91dGVyBQBvd25lcgQAAAAAAQAAAAIAAAADAAAABAAAAA=='
 
-  test('a frame of version 1 is handled, each envelope in it', async () => {
+  test('a frame of version 2 is handled, each envelope in it', async () => {
     const world = new World(new Random(1, 1), 'owner')
     const node = world.node('owner')
     const came: Envelope[] = []
@@ -642,24 +645,24 @@ describe('bytes from elsewhere', () => {
       came.push(envelope)
       done()
     })
-    node.bus.publish('lane.router.owner', Buffer.from(LANE_1, 'base64'))
+    node.bus.publish('lane.router.owner', Buffer.from(LANE_2, 'base64'))
     await world.pass(50)
     expect(node.log.lines).toEqual([])
     expect(came).toMatchObject([
       { point: 'outbound', account: 'romeo@a.example', origin: { edge: 'e1', session: 's1', n: 7 }, cause: '', age: 0 },
-      { point: 'inbound', account: 'juliet@b.example', origin: undefined, stanza: { id: 'm1', type: 'chat', lang: 'en' } },
+      { point: 'inbound', account: 'juliet@b.example', cause: 's1:7', age: 1, stanza: { id: 'm1', type: 'chat', lang: 'en' } },
       { name: 'session.closed', fields: { session: 's1', n: 1, ok: true } },
       { kind: 'fanout', accounts: ['a@a.example', 'b@a.example'], stanza: { id: 'm1' } },
     ])
   })
 
-  test('an ack of version 1 is one', async () => {
+  test('an ack of version 2 is one', async () => {
     const world = new World(new Random(1, 1), 'owner')
     const node = world.node('source')
     const lanes = openLanes(node, 'source')
     const acked: number[] = []
     for (const n of [1, 2, 3, 4, 5]) lanes.send('router', ROMEO, message(ROMEO, 'x'), () => acked.push(n))
-    node.bus.publish(`ack.${lanes.source}`, Buffer.from(ACK_1, 'base64'))
+    node.bus.publish(`ack.${lanes.source}`, Buffer.from(ACK_2, 'base64'))
     await world.pass(50)
     expect([acked, node.log.lines]).toEqual([[1, 2, 3, 4], []])
   })

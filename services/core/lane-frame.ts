@@ -19,7 +19,6 @@ const STATUS = 1
 const GAP = 2
 
 export interface LaneHead {
-  readonly version: number
   readonly source: string
   /** What the source sent just before, if it may need it: the frame is of use only behind that. 0: nothing. */
   readonly prev: number
@@ -36,18 +35,16 @@ export function writeLaneHead(out: Writer, source: string, prev: number, epoch: 
   out.u8(probe ? PROBE : 0)
 }
 
-/** @param epoch that of the reader, which goes for version 1: it knew of no other */
-export function readLaneHead(reader: Reader, epoch: number): LaneHead {
-  const version = readVersion(reader)
+export function readLaneHead(reader: Reader): LaneHead {
+  readVersion(reader)
   const source = reader.sharedText()
-  if (version === 1) return { version, source, prev: 0, epoch, probe: false }
-  return { version, source, prev: reader.u32(), epoch: reader.u32(), probe: (reader.u8() & PROBE) !== 0 }
+  return { source, prev: reader.u32(), epoch: reader.u32(), probe: (reader.u8() & PROBE) !== 0 }
 }
 
 export interface AckHead {
   readonly role: string
   readonly owner: string
-  /** The last number that was received, and all before it; 0: none yet, or, in version 1, not told. */
+  /** The last number that was received, and all before it; 0: none yet. */
   readonly received: number
   /** The numbers that follow are what is received and not handled. All others up to `received` are. */
   readonly status: boolean
@@ -74,10 +71,9 @@ export function writeStatusHead(out: Writer, role: RoleName, owner: string, rece
 }
 
 export function readAckHead(reader: Reader): AckHead {
-  const version = readVersion(reader)
+  readVersion(reader)
   const role = reader.sharedText()
   const owner = reader.sharedText()
-  if (version === 1) return { role, owner, received: 0, status: false, gap: false }
   const received = reader.u32()
   const flags = reader.u8()
   return { role, owner, received, status: (flags & STATUS) !== 0, gap: (flags & GAP) !== 0 }

@@ -11,7 +11,7 @@
 // Nothing is acked while this process cannot be sure that it owns what it did, nor what was taken before it lost it.
 import type { Subscription } from '#bus/bus.ts'
 import type { Timer } from './clock.ts'
-import { type Envelope, ownCopyOf, readEnvelope } from './envelope.ts'
+import { addresseesOf, type Envelope, type ForMany, isForMany, ownCopyOf, partOf, readEnvelope } from './envelope.ts'
 import { atTurnEnd, isAfter, type LaneHead, readLaneHead, type Ways, writeAckHead, writeStatusHead } from './lane-frame.ts'
 import { PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 import { Reader, Writer } from './wire.ts'
@@ -157,9 +157,9 @@ class Receiver {
     try {
       const reader = new Reader(body)
       const { epoch } = this
-      const head = readLaneHead(reader, epoch)
+      const head = readLaneHead(reader)
       const inlet = this.#inletOf(head.source)
-      if (this.#lossless) this.#takeAll(inlet, head, reader)
+      if (this.#lossless) this.#takeAll(inlet, reader)
       else if (inlet.held.length > 0 || head.epoch > epoch) this.#hold(inlet, head, body)
       else this.#takeFrame(inlet, head, reader)
     } catch (error) {
@@ -207,15 +207,15 @@ class Receiver {
 
   // Where nothing is lost and nobody else owns anything ------------------------------------------------------------
 
-  #takeAll(inlet: Inlet, { version }: LaneHead, reader: Reader): void {
+  #takeAll(inlet: Inlet, reader: Reader): void {
     while (!reader.done) {
       const n = reader.u32()
-      const age = version === 1 ? 0 : reader.u8()
+      const age = reader.u8()
       const bytes = reader.bytes()
       inlet.received = n
       const done = (): void => this.#ack(inlet, n)
       try {
-        this.#handle(readEnvelope(bytes, age, version), done)
+        this.#handle(readEnvelope(bytes, age), done)
       } catch (error) {
         this.#refused(inlet, error)
         done()
@@ -229,8 +229,7 @@ class Receiver {
 
   // Where frames are lost, and owners change -----------------------------------------------------------------------
 
-  #takeFrame(inlet: Inlet, head: LaneHead, reader: Reader): void {
-    const { version, prev, epoch, probe } = head
+  #takeFrame(inlet: Inlet, { prev, epoch, probe }: LaneHead, reader: Reader): void {
     if (epoch > inlet.epoch) {
       inlet.epoch = epoch
       this.#review(inlet)
@@ -243,24 +242,24 @@ class Receiver {
     if (this.#waitingBytes > WAITING_BYTES_MAX) return // it comes again
     while (!reader.done) {
       const n = reader.u32()
-      const age = version === 1 ? 0 : reader.u8()
+      const age = reader.u8()
       const bytes = reader.bytes()
-      if (isAfter(n, inlet.received)) this.#take(inlet, n, epoch, age, version, bytes)
+      if (isAfter(n, inlet.received)) this.#take(inlet, n, epoch, age, bytes)
       else if (!inlet.open.has(n)) this.#ack(inlet, n) // the source has not heard of it
     }
   }
 
-  #take(inlet: Inlet, n: number, epoch: number, age: number, version: number, bytes: Buffer): void {
+  #take(inlet: Inlet, n: number, epoch: number, age: number, bytes: Buffer): void {
     inlet.received = n
     let envelope: Envelope
     try {
-      envelope = readEnvelope(bytes, age, version)
-      if (age === 0 && this.#mayComeTwice(envelope, epoch)) envelope = readEnvelope(bytes, 1, version)
+      envelope = readEnvelope(bytes, age)
+      if (age === 0 && this.#mayComeTwice(envelope, epoch)) envelope = readEnvelope(bytes, 1)
     } catch (error) {
       this.#refused(inlet, error)
       return this.#ack(inlet, n)
     }
-    if (envelope.kind === 'fanout') return this.#takeMany(inlet, n, epoch, envelope, bytes.length)
+    if (isForMany(envelope)) return this.#takeMany(inlet, n, epoch, envelope, bytes.length)
     const { account } = envelope
     const partition = partitionOf(account)
     const entry: Entry = { n, epoch, partitions: ONE[partition]!, parts: 1, owed: 0 }
@@ -317,11 +316,11 @@ class Receiver {
   }
 
   /** Those whose partition is ready go at once, together; the others as theirs are, each partition for itself. */
-  #takeMany(inlet: Inlet, n: number, epoch: number, envelope: Envelope & { kind: 'fanout' }, bytes: number): void {
+  #takeMany(inlet: Inlet, n: number, epoch: number, envelope: ForMany, bytes: number): void {
     const ours: string[] = []
     const others = new Map<number, string[]>()
     const partitions = new Set<number>()
-    for (const account of envelope.accounts) {
+    for (const account of addresseesOf(envelope)) {
       const partition = partitionOf(account)
       partitions.add(partition)
       const part = others.get(partition)
@@ -332,9 +331,9 @@ class Receiver {
     const entry: Entry = { n, epoch, partitions: [...partitions], parts: others.size + 1, owed: 0 }
     inlet.open.set(n, entry)
     for (const [partition, accounts] of others) {
-      this.#pass(inlet, entry, partition, accounts[0]!, { ...envelope, accounts }, bytes)
+      this.#pass(inlet, entry, partition, accounts[0]!, partOf(envelope, accounts), bytes)
     }
-    if (ours.length > 0) this.#hand(inlet, entry, others.size === 0 ? envelope : { ...envelope, accounts: ours })
+    if (ours.length > 0) this.#hand(inlet, entry, others.size === 0 ? envelope : partOf(envelope, ours))
     else if (--entry.parts === 0) this.#finish(inlet, entry)
   }
 
@@ -382,7 +381,7 @@ class Receiver {
       if (!known) continue
       try {
         const reader = new Reader(held.body)
-        this.#takeFrame(inlet, readLaneHead(reader, this.epoch), reader)
+        this.#takeFrame(inlet, readLaneHead(reader), reader)
       } catch (error) {
         this.#frameRefused(error)
       }

@@ -7,7 +7,7 @@
 //
 // A process that is not sure of itself sends nothing: what it says in the name of its accounts others may say already.
 import { BODY_BYTES_MAX, type Bus } from '#bus/bus.ts'
-import { type Envelope, readEnvelope, writeEnvelope } from './envelope.ts'
+import { addresseesOf, type Envelope, isForMany, partOf, readEnvelope, writeEnvelope } from './envelope.ts'
 import { atTurnEnd, FRAME_BYTES, isAfter, numberAfter, writeLaneHead } from './lane-frame.ts'
 import { partitionOf } from './ownership.ts'
 import { Writer } from './wire.ts'
@@ -266,10 +266,10 @@ export class Lane {
   /** The rest keeps its number: it may be handled already. The part of each partition that is given up becomes one of its own. */
   #split(n: number, pending: Pending, changed: ReadonlySet<number>, released: Pending[]): void {
     const envelope = readEnvelope(bytesOf(pending))
-    if (envelope.kind !== 'fanout') return
+    if (!isForMany(envelope)) return
     const rest: string[] = []
     const parts = new Map<number, string[]>()
-    for (const account of envelope.accounts) {
+    for (const account of addresseesOf(envelope)) {
       const partition = partitionOf(account)
       const part = parts.get(partition)
       if (!changed.has(partition)) rest.push(account)
@@ -278,15 +278,15 @@ export class Lane {
     }
     if (parts.size === 0) return
     const onAck = afterAll(parts.size + (rest.length > 0 ? 1 : 0), pending)
-    const partOf = (partition: number, accounts: readonly string[]): Pending => {
-      const body = encode({ ...envelope, accounts })
+    const pendingOf = (partition: number, accounts: readonly string[]): Pending => {
+      const body = encode(partOf(envelope, accounts))
       const part = { partition, bytes: body.length, onAck, token: pending.token, frame: undefined, at: 0 }
       moveTo(part, body)
       return part
     }
-    for (const [partition, accounts] of parts) released.push(partOf(partition, accounts))
+    for (const [partition, accounts] of parts) released.push(pendingOf(partition, accounts))
     if (rest.length === 0) return this.#drop(n, pending)
-    const left = partOf(MANY, rest)
+    const left = pendingOf(MANY, rest)
     this.#pending.set(n, left) // in its place
     this.#pendingBytes += left.bytes - pending.bytes
     pending.frame!.live -= pending.bytes

@@ -4,8 +4,8 @@ import { test } from 'vitest'
 import { Random } from '#test/fuzz/random.ts'
 import { demand } from '#test/fuzz/target.ts'
 import { parseJid } from '#xmpp/jid.ts'
-import { stanza } from '#xmpp/stanza.ts'
-import type { Envelope } from './envelope.ts'
+import { type Stanza, stanza } from '#xmpp/stanza.ts'
+import { addresseesOf, type Envelope, isForMany } from './envelope.ts'
 import { type Node, World } from './lane.fixture.ts'
 import { type Lanes, openLanes } from './lane.ts'
 import { receiveLanes } from './lane-receiver.ts'
@@ -83,9 +83,7 @@ class TestOwner {
   #handle(envelope: Envelope, done: () => void): void {
     const { ownership, clock } = this.node
     if (envelope.kind === 'signal') throw new Error('nobody sends one')
-    const numbers = JSON.parse(envelope.stanza.id) as Record<string, number>
-    const source = envelope.stanza.type
-    const accounts = envelope.kind === 'fanout' ? envelope.accounts : [envelope.account]
+    const { source, numbers, accounts } = saidIn(envelope)
     const says = envelope.kind === 'stanza' ? envelope.age === 1 : true // what is for many does not
     const epochs = accounts.map((account) => ownership.epochAt('router', partitionOf(account)))
     for (const [i, account] of accounts.entries()) {
@@ -214,7 +212,7 @@ class Simulation {
     const numbers = Object.fromEntries(accounts.map((one) => [one, this.#ledger.next(`${name} ${one}`)]))
     const said = stanza('message', romeo, { id: JSON.stringify(numbers), type: name })
     const envelope: Envelope = many
-      ? { kind: 'fanout', accounts, stanza: said }
+      ? manyAs(this.#ledger.unacked.size % 2 === 0 ? 'fanout' : 'watch', accounts, said)
       : { kind: 'stanza', point: 'inbound', account, origin: undefined, stanza: said }
     const label = accounts.map((one) => `${name} ${one} ${numbers[one]}`).join(',')
     this.#ledger.unacked.add(label)
@@ -305,3 +303,15 @@ test(`each envelope is handled at least once, in order, by no owner twice, and a
     }
   }
 })
+
+function manyAs(kind: 'fanout' | 'watch', accounts: readonly string[], said: Stanza): Envelope {
+  if (kind === 'fanout') return { kind, accounts, stanza: said }
+  return { kind, edge: 'e1', watcher: said.type, session: said.id, contacts: accounts }
+}
+
+function saidIn(envelope: Exclude<Envelope, { kind: 'signal' }>) {
+  const [source, id] =
+    envelope.kind === 'watch' ? [envelope.watcher, envelope.session] : [envelope.stanza.type, envelope.stanza.id]
+  const accounts = isForMany(envelope) ? addresseesOf(envelope) : [envelope.account]
+  return { source, accounts, numbers: JSON.parse(id) as Record<string, number> }
+}

@@ -11,7 +11,7 @@
 // Inside one process (`lossless`) nothing is ever sent twice, and nothing is armed.
 import type { Subscription } from '#bus/bus.ts'
 import { lowercaseId } from '#xmpp/id.ts'
-import type { Envelope } from './envelope.ts'
+import { addresseesOf, type Envelope, isForMany } from './envelope.ts'
 import { type AckHead, readAckHead, type Ways } from './lane-frame.ts'
 import { Lane, MANY, type OnAck, type View } from './lane-source.ts'
 import type { Log } from './log.ts'
@@ -94,7 +94,7 @@ class RoleLanes {
 
   send(account: string, envelope: Envelope, onAck: OnAck, token: number): void {
     const partition = this.#partitionOf(account)
-    const many = envelope.kind === 'fanout' && envelope.accounts.length > 1
+    const many = isForMany(envelope) && addresseesOf(envelope).length > 1
     this.#laneOf(this.#owners[partition]!).send(many ? MANY : partition, envelope, onAck, token)
   }
 

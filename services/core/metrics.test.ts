@@ -85,6 +85,16 @@ describe('the Prometheus text format', () => {
     sessions = undefined
     expect(linesOf(metrics, 'rookery_sessions')).toHaveLength(2)
   })
+
+  test('so is a counter that somebody else counts', () => {
+    const metrics = new Metrics()
+    const sent = { bodies: 7 }
+    metrics.watchTotal('bodies_total', 'Bodies sent.', () => sent.bodies)
+    expect(linesOf(metrics, 'rookery_bodies_total')).toEqual(
+      expect.arrayContaining(['# TYPE rookery_bodies_total counter', 'rookery_bodies_total 7']),
+    )
+    expect(() => metrics.watchTotal('bodies', 'Bodies sent.', () => 0)).toThrow('must end in _total')
+  })
 })
 
 describe('registration', () => {

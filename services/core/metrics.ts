@@ -119,6 +119,12 @@ export class Metrics {
     this.#metric(PREFIX + name, 'gauge', doc, [], [], () => new Gauge()).read = read
   }
 
+  /** The same of what only goes up, and is counted by who does it. */
+  watchTotal(name: string, doc: string, read: Read): void {
+    if (!name.endsWith('_total')) throw new Error(`counter ${name}: its name must end in _total`)
+    this.#metric(PREFIX + name, 'counter', doc, [], [], () => new Counter()).read = read
+  }
+
   /** CPU, memory, event loop and file descriptors of this process, under the names that Prometheus dashboards expect. */
   watchProcess(): void {
     watchProcess((name, kind, doc, read) => {

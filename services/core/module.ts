@@ -14,6 +14,7 @@ import type { Copy, Events, Guard, Hider, Listener, Point, Stamp } from './hooks
 import type { HostSettings } from './hosts.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import type { SessionAddress } from './multicast.ts'
 import type { OptionSpecs } from './options.ts'
 import type { RoleName } from './ownership.ts'
 import type { Portable } from './portable.ts'
@@ -118,6 +119,11 @@ export interface App<Options = {}> {
    * its sessions, unless that is the very stanza it was given. No outbound hook sees it.
    */
   reshow(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
+  /**
+   * At presence(account): to whoever sees the account, and its own available sessions, on the way that its presence goes. Who
+   * is hidden from never gets it. Released when what was staged for the account is durable.
+   */
+  shown(account: Jid, stanza: Stanza, options?: ShownOptions): void
   /** Deletes the account, ends its sessions, tells its contacts. When it resolves the account is gone for good; of a large one rows may still be deleted. */
   removeAccount(account: Jid): Promise<void>
   /** Resolves when what was staged for the account is in the table, where others read it. */
@@ -135,6 +141,16 @@ export interface App<Options = {}> {
   need<Api>(module: Module<Api, any>): Api
   /** As `need`, for a module of a role, which modules may not import; undefined where it is not loaded. */
   needNamed<Api>(name: string): Api | undefined
+}
+
+/** Whom something that is shown goes to. */
+export interface ShownOptions {
+  /** Only clients whose capabilities have this feature (XEP-0115), such as `urn:xmpp:avatar:metadata+notify`. */
+  readonly filter?: string
+  /** Of those who watch the account these bare JIDs, whether they may see its presence or not. */
+  readonly only?: readonly string[]
+  /** With `only`: there alone, as 'presence.greeted' says it; neither the account's other sessions nor other places. */
+  readonly at?: SessionAddress | undefined
 }
 
 /**

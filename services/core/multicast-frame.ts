@@ -14,11 +14,10 @@ export type FrameKind = 'deliveries' | 'lost' | 'repeat'
 const FLAGS: Readonly<Record<FrameKind, number>> = { deliveries: 0, lost: LOST, repeat: REPEAT }
 
 export interface EdgeHead {
-  readonly version: number
   /** `<role>.<process>.<start>`, the sender. */
   readonly owner: string
   readonly number: number
-  /** Of the ownership row that the sender went by. Of version 1, which has none, as if none were newer. */
+  /** Of the ownership row that the sender went by. */
   readonly epoch: number
   readonly kind: FrameKind
 }
@@ -32,13 +31,12 @@ export function writeEdgeHead(out: Writer, owner: string, number: number, epoch:
 }
 
 export function readEdgeHead(reader: Reader): EdgeHead {
-  const version = readVersion(reader)
+  readVersion(reader)
   const owner = reader.sharedText()
   const number = reader.f64()
-  if (version === 1) return { version, owner, number, epoch: 0xffffffff, kind: 'deliveries' }
   const epoch = reader.u32()
   const flags = reader.u8()
-  return { version, owner, number, epoch, kind: flags & LOST ? 'lost' : flags & REPEAT ? 'repeat' : 'deliveries' }
+  return { owner, number, epoch, kind: flags & LOST ? 'lost' : flags & REPEAT ? 'repeat' : 'deliveries' }
 }
 
 export interface EdgeAck {

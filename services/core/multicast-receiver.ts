@@ -103,7 +103,7 @@ class EdgeReceiver {
       const reader = new Reader(body)
       const head = readEdgeHead(reader)
       const owner = this.#ownerOf(head)
-      if (this.#lossless || head.version === 1) this.#handle(owner, reader)
+      if (this.#lossless) this.#handle(owner, reader)
       else this.#take(owner, head, reader, body)
     } catch (error) {
       this.#ways.log.error('delivery.refused', { error })

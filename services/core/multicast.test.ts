@@ -35,7 +35,8 @@ function setUp() {
 async function turn(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve))
 }
-const idsOf = (deliveries: readonly Delivery[]) => deliveries.map((one) => (one.kind === 'stanza' ? one.stanza.id : one.name))
+const idsOf = (deliveries: readonly Delivery[]) =>
+  deliveries.map((one) => ('stanza' in one ? one.stanza.id : one.kind === 'order' ? one.name : one.kind))
 
 describe('fan out once per edge', () => {
   test('one stanza for many sessions is one body for each edge that has any', async () => {
@@ -65,6 +66,46 @@ describe('fan out once per edge', () => {
     expect(came.e1![0]).toMatchObject({ to: 'kept' })
     expect(came.e1![1]).toMatchObject({ session: 's1', fields: { condition: 'reset' } })
     expect(numbers).toEqual([1])
+  })
+
+  test('what a contact shows names nobody but whom it says, and is in order with who sees it', async () => {
+    const { came, numbers, multicast } = setUp()
+    multicast.admit('e1', 'romeo@a', ['bob@a', 'ann@a'])
+    multicast.admit('e1', 'romeo@a', [])
+    multicast.shown('e1', 'romeo@a', message('m1'))
+    multicast.shown('e1', 'romeo@a', message('m2'), { only: [], sessions: ['s1'], filter: 'nick+notify' })
+    multicast.revoke('e1', 'romeo@a', ['bob@a'])
+    multicast.revoke('e1', 'romeo@a', [])
+    multicast.snapshot('e1', 'romeo@a', ['x'])
+    await turn()
+    const contact = 'romeo@a'
+    expect(came.e1).toMatchObject([
+      { kind: 'admit', contact, watchers: ['bob@a', 'ann@a'] },
+      { kind: 'shown', contact, only: undefined, sessions: [], filter: '', stanza: { id: 'm1' } },
+      { kind: 'shown', contact, only: [], sessions: ['s1'], filter: 'nick+notify', stanza: { id: 'm2' } },
+      { kind: 'revoke', contact, watchers: ['bob@a'] },
+      { kind: 'revoke', contact, watchers: [] },
+      { kind: 'snapshot', contact, resources: ['x'] },
+    ])
+    expect([numbers, multicast.sent.bodies]).toEqual([[1], 1])
+    expect(multicast.sent.bytes).toBeGreaterThan(100)
+  })
+
+  test('more watchers than one delivery can name are several, and each is named once', async () => {
+    const { came, multicast } = setUp()
+    const watchers = Array.from({ length: 1_000 }, (_, i) => `w${i}@a`)
+    const sessions = ['s1', 's2']
+    multicast.admit('e1', 'romeo@a', watchers)
+    multicast.revoke('e1', 'romeo@a', watchers)
+    multicast.shown('e1', 'romeo@a', message('m1'), { only: watchers, sessions })
+    await turn()
+    for (const kind of ['admit', 'revoke']) {
+      const parts = came.e1!.flatMap((one) => (one.kind === kind && 'watchers' in one ? [one.watchers] : []))
+      expect([parts.flat(), parts.length > 1]).toEqual([watchers, true])
+    }
+    const shown = came.e1!.flatMap((one) => (one.kind === 'shown' ? [one] : []))
+    expect(shown.flatMap(({ only }) => only)).toEqual(watchers)
+    expect(shown.flatMap((one) => one.sessions)).toEqual(sessions)
   })
 
   test('bodies are numbered, so that an edge can see that one is missing', async () => {

@@ -24,6 +24,20 @@ export interface SessionAddress {
   readonly session: string
 }
 
+/** Whom at an edge something of a contact is shown to. */
+export interface ShownTo {
+  /** These watchers instead of all who are admitted, whether they are or not; [] for none. */
+  readonly only?: readonly string[]
+  /** These sessions, too. */
+  readonly sessions?: readonly string[]
+  /** Only clients with this feature. */
+  readonly filter?: string
+}
+
+const EVERYBODY: ShownTo = {}
+const NOBODY: readonly string[] = []
+/** Bare JIDs in one delivery: one has at most 2 KiB. */
+const WATCHERS_MAX = 300
 /** Sessions in one delivery: u16 on the wire, and a body is at most 1 MiB. */
 const TARGETS_MAX = 8_000
 /** How often an owner says its last number again to an edge that has not acked it. */
@@ -45,11 +59,26 @@ export interface Multicast {
   fanOut(targets: readonly SessionAddress[], stanza: Stanza, to: ToMode): void
   /** Tells an edge to do something with a session: close it, flag it. In order with what is delivered to it. */
   order(target: SessionAddress, name: string, fields: Fields): void
+  /** To whoever sees the contact at the edge; what it is, is said in core/envelope.ts. `to` is the bare JID of each. */
+  shown(edge: string, contact: string, stanza: Stanza, to?: ShownTo): void
+  /** These watchers at the edge see the contact from here on. */
+  admit(edge: string, contact: string, watchers: readonly string[]): void
+  /** They do not any more; nobody does where none is named. */
+  revoke(edge: string, contact: string, watchers: readonly string[]): void
+  /** What is seen of the contact at the edge is these resources; whatever else was, is gone. */
+  snapshot(edge: string, contact: string, resources: readonly string[]): void
   /** Resolves when every edge has acked what it was sent up to now, or none of that is kept any more; at the latest after SETTLING_MS_MAX. */
   settled(): Promise<void>
   /** What has not been sent never will be: it is of accounts that others have. An edge is told that something is missing. */
   drop(): void
   close(): void
+  /** Bodies to edges up to now, and their bytes; not what was sent again. */
+  readonly sent: Sent
+}
+
+export interface Sent {
+  readonly bodies: number
+  readonly bytes: number
 }
 
 interface Outgoing {
@@ -90,19 +119,44 @@ export function openMulticast(ways: Ways, role: RoleName, process: string): Mult
         else sessions.push(session)
       }
       for (const [edge, sessions] of edges) {
-        for (let at = 0; at < sessions.length; at += TARGETS_MAX) {
-          const part = sessions.length <= TARGETS_MAX ? sessions : sessions.slice(at, at + TARGETS_MAX)
-          sender.write(edge, { kind: 'stanza', sessions: part, to, stanza })
-        }
+        for (const part of partsOf(sessions, TARGETS_MAX)) sender.write(edge, { kind: 'stanza', sessions: part, to, stanza })
       }
     },
     order(target, name, fields) {
       sender.write(target.edge, { kind: 'order', session: target.session, name, fields })
     },
+    shown(edge, contact, stanza, { only, sessions = NOBODY, filter = '' } = EVERYBODY) {
+      if (sessions.length <= TARGETS_MAX && (only === undefined || only.length <= WATCHERS_MAX))
+        return sender.write(edge, { kind: 'shown', contact, only, sessions, filter, stanza })
+      if (only === undefined) sender.write(edge, { kind: 'shown', contact, only, sessions: NOBODY, filter, stanza })
+      for (const part of partsOf(only ?? NOBODY, WATCHERS_MAX))
+        sender.write(edge, { kind: 'shown', contact, only: part, sessions: NOBODY, filter, stanza })
+      for (const part of partsOf(sessions, TARGETS_MAX))
+        sender.write(edge, { kind: 'shown', contact, only: NOBODY, sessions: part, filter, stanza })
+    },
+    admit(edge, contact, watchers) {
+      for (const part of partsOf(watchers, WATCHERS_MAX)) sender.write(edge, { kind: 'admit', contact, watchers: part })
+    },
+    revoke(edge, contact, watchers) {
+      if (watchers.length === 0) sender.write(edge, { kind: 'revoke', contact, watchers })
+      for (const part of partsOf(watchers, WATCHERS_MAX)) sender.write(edge, { kind: 'revoke', contact, watchers: part })
+    },
+    snapshot(edge, contact, resources) {
+      sender.write(edge, { kind: 'snapshot', contact, resources })
+    },
     settled: () => sender.settled(),
     drop: () => sender.drop(),
     close: () => sender.close(),
+    sent: sender.sent,
   }
+}
+
+function partsOf<T>(all: readonly T[], most: number): readonly (readonly T[])[] {
+  if (all.length === 0) return []
+  if (all.length <= most) return [all]
+  const parts: T[][] = []
+  for (let at = 0; at < all.length; at += most) parts.push(all.slice(at, at + most))
+  return parts
 }
 
 class Sender {
@@ -115,6 +169,7 @@ class Sender {
   readonly #edges = new Map<string, Outgoing>()
   readonly #memory = new Memory()
   readonly #small = new Writer(64)
+  readonly sent = { bodies: 0, bytes: 0 }
   #settling: Settling[] = []
   #looking: Timer | undefined
   #state: BusState = 'up'
@@ -200,6 +255,8 @@ class Sender {
     const { out, number, subject, kept } = edge
     if (out.length === 0) return
     const body = out.take()
+    this.sent.bodies++
+    this.sent.bytes += body.length
     if (this.#lossless) return this.#ways.bus.publish(subject, body)
     kept.add(number, body)
     this.#memory.shrink()

@@ -14,7 +14,6 @@ import { Answers, answerCalls, type Caller, openCaller } from './call.ts'
 import { Commit } from './commit.ts'
 import { DeadEdges } from './dead-edges.ts'
 import { causeOf, type Envelope, type Fields, type Origin } from './envelope.ts'
-import { fanOut } from './fan-out.ts'
 import { accountsOf, Held } from './held.ts'
 import { DROP, Hooks, type Passage, type Point } from './hooks.ts'
 import { Inbox } from './inbox.ts'
@@ -134,6 +133,7 @@ export class Owner {
         this.process,
         () => part.allSessions?.() ?? [],
         (session) => this.#endSession(session),
+        part,
       ),
       this.takeOver,
     ]
@@ -155,7 +155,10 @@ export class Owner {
 
   /** The other role of these accounts has another owner, who does not know which news of shared records the last one has told. */
   #othersChanged(role: RoleName, partitions: readonly number[]): void {
-    if (role !== this.role && this.shared.hasCopies) this.store.forgetAll(accountsOf(partitions))
+    if (role === this.role) return
+    const others = accountsOf(partitions)
+    if (this.shared.hasCopies) this.store.forgetAll(others)
+    this.part.othersChanged?.(others)
   }
 
   /** Stops taking envelopes; resolves when no account waits for anything and everything staged is in the table. */
@@ -196,7 +199,11 @@ export class Owner {
         return
       }
       case 'fanout':
-        this.#receiveMany(envelope.stanza, envelope.accounts, done)
+        return this.#receiveMany(envelope.stanza, envelope.accounts, done)
+      case 'watch':
+        if (this.part.watch !== undefined) return this.part.watch(envelope, done)
+        this.log.error('watch.unexpected', { edge: envelope.edge })
+        done()
     }
   }
 
@@ -222,7 +229,6 @@ export class Owner {
   }
 
   #receiveMany(stanza: Stanza, accounts: readonly string[], done: () => void): void {
-    if (this.part.inboundMany !== undefined) return this.part.inboundMany(stanza, accounts, done)
     let open = accounts.length
     if (open === 0) return done()
     const one = (): void => {
@@ -432,25 +438,6 @@ export class Owner {
       { kind: 'stanza', point: 'inbound', account: account.bare, origin: undefined, stanza },
       done,
     )
-  }
-
-  /** One stanza for many accounts, in this role: one envelope per owner, whoever of them is online. Other domains get one each. */
-  fanOut(stanza: Stanza, accounts: readonly string[]): void {
-    fanOut(this, stanza, accounts, (here) => this.#receiveMany(stanza, here, NOTHING))
-  }
-
-  /** The inbound hooks of an account; a refusal is answered and dropped. For a role that delivers many at once. */
-  passInbound(stanza: Stanza, account: Jid): Stanza | typeof DROP | Promise<Stanza | typeof DROP> {
-    const refuse = (error: unknown): typeof DROP => {
-      this.#refused(error, (error) => this.bounce(stanza, error))
-      return DROP
-    }
-    try {
-      const passed = this.hooks.pass('inbound', stanza, new LazyPassage(account, stanza.from, this.archiveIds))
-      return passed instanceof Promise ? passed.catch(refuse) : passed
-    } catch (error) {
-      return refuse(error)
-    }
   }
 
   /** An iq from one of our sessions, past its outbound hooks (RFC 6120 §10.3.3, §10.5). */

@@ -18,6 +18,8 @@ export interface AboutSession extends Partial<ConnectionFacts> {
   readonly sinceMs: number
   /** It has lost its stream and waits to be resumed (XEP-0198). */
   readonly detached: boolean
+  /** Told by its edge only: its last owner had not shown its last presence to anybody yet. */
+  readonly held?: boolean
 }
 
 export class BoundSession implements Session {

@@ -1,10 +1,12 @@
 // What an owner and an edge say to each other of sessions (core/resync.ts), as it is on the wire (core/wire.ts):
 //
 //   resync     version u8, role text, owner text, id u32, epoch u32, partitions (count u16, u8…)
-//   resynced   version u8, edge text, id u32, part u32, flags u8 (1: the last; 2: seen), { session }… or { jid text }…
+//   resynced   version u8, edge text, id u32, part u32, flags u8 (1: the last; 2: seen; 4: watches),
+//              { session }… or { jid text }… or { watches }…
 //
 //   session    session text, jid text, JSON text: about, flags (count u16, texts), directed (count u16, texts),
 //              bytes: the presence as core/envelope.ts writes a stanza, empty for none
+//   watches    contact text, watchers (count u16, texts), admitted (count u16, texts)
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { ENVELOPE_VERSION, readStanza, readVersion, writeStanza } from './envelope.ts'
@@ -16,6 +18,8 @@ import { Reader, Writer } from './wire.ts'
 const LAST = 1
 /** It names full JIDs of the partitions asked for that sessions of the edge have been shown as available. */
 const SEEN = 2
+/** It names watchers of the partitions asked for. */
+const WATCHES = 4
 const STANZA_BYTES = 1_024
 
 /** What an edge tells of one of its sessions. */
@@ -30,6 +34,16 @@ export interface ToldSession {
   readonly directed: readonly Jid[]
   /** What it has broadcast last, as far as that is handled; undefined while it is not available. */
   readonly presence: Stanza | undefined
+}
+
+/** What an edge tells of those who watch one account there. Of one account there may be several. */
+export interface ToldWatches {
+  readonly edge: string
+  readonly contact: string
+  /** Bare JIDs. */
+  readonly watchers: readonly string[]
+  /** Those of them who see him, as far as the edge knows. */
+  readonly admitted: readonly string[]
 }
 
 export interface ResyncRequest {
@@ -77,10 +91,24 @@ export function beginPart(out: Writer, edge: string, id: number, part: number): 
   return out.length - 1
 }
 
-export function endPart(out: Writer, flagsAt: number, { last = false, seen = false }): Buffer {
+interface PartFlags {
+  readonly last?: boolean
+  /** What is in it, where that is not sessions. */
+  readonly of?: 'seen' | 'watches'
+}
+
+export function endPart(out: Writer, flagsAt: number, { last = false, of }: PartFlags): Buffer {
   const body = out.take()
-  body[flagsAt] = (last ? LAST : 0) | (seen ? SEEN : 0)
+  body[flagsAt] = (last ? LAST : 0) | (of === 'seen' ? SEEN : of === 'watches' ? WATCHES : 0)
   return body
+}
+
+export function writeWatches(out: Writer, { contact, watchers, admitted }: Omit<ToldWatches, 'edge'>): void {
+  out.text(contact)
+  for (const names of [watchers, admitted]) {
+    out.u16(names.length)
+    for (const name of names) out.text(name)
+  }
 }
 
 export function writeSession(out: Writer, { session, jid, about, flags, directed, presence }: ToldSession): void {
@@ -102,8 +130,9 @@ export interface ResyncPart {
   readonly id: number
   readonly part: number
   readonly last: boolean
-  /** One of the two is empty. */
+  /** All but one of them are empty. */
   readonly sessions: readonly ToldSession[]
+  readonly watches: readonly ToldWatches[]
   readonly seen: readonly string[]
 }
 
@@ -116,12 +145,21 @@ export function readPart(body: Uint8Array): ResyncPart {
   const part = reader.u32()
   const flags = reader.u8()
   const sessions: ToldSession[] = []
+  const watches: ToldWatches[] = []
   const seen: string[] = []
   while (!reader.done) {
     if (flags & SEEN) seen.push(reader.text())
+    else if (flags & WATCHES) watches.push(readWatches(reader, edge))
     else sessions.push(readSession(reader, edge))
   }
-  return { edge, id, part, last: (flags & LAST) !== 0, sessions, seen }
+  return { edge, id, part, last: (flags & LAST) !== 0, sessions, watches, seen }
+}
+
+function readWatches(reader: Reader, edge: string): ToldWatches {
+  const contact = reader.text()
+  const watchers = Array.from({ length: reader.u16() }, () => reader.text())
+  const admitted = Array.from({ length: reader.u16() }, () => reader.text())
+  return { edge, contact, watchers, admitted }
 }
 
 function readSession(reader: Reader, edge: string): ToldSession {

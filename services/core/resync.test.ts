@@ -6,7 +6,7 @@ import { el, stanza } from '#xmpp/stanza.ts'
 import { manualClock } from './clock.ts'
 import { memoryLog } from './log.ts'
 import { soleOwnership } from './ownership.ts'
-import { Resync, WAIT_MS } from './resync.ts'
+import { Resync, type Told, WAIT_MS } from './resync.ts'
 import {
   beginPart,
   endPart,
@@ -15,7 +15,9 @@ import {
   readResyncRequest,
   resyncRequest,
   type ToldSession,
+  type ToldWatches,
   writeSession,
+  writeWatches,
 } from './resync-frame.ts'
 import { Writer } from './wire.ts'
 
@@ -43,7 +45,7 @@ function setUp(edges: readonly string[]) {
     onFenced: () => {},
   }
   const resync: Resync = new Resync({ id: 'p1', bus, log, clock, members, ownership: soleOwnership('p1') }, 'presence', {
-    onLate: (edge, sessions) =>
+    onLate: (edge, { sessions }) =>
       void late.push(...sessions.map(({ session }) => `${edge} ${session}${resync.isEnded(session) ? ' has ended' : ''}`)),
     onSeen: (edge, jids) => void seen.push(...jids.map((jid) => `${edge} ${jid}`)),
   })
@@ -81,7 +83,14 @@ function seenPart(edge: string, { id }: ResyncRequest, number: number, jids: rea
   const out = new Writer()
   const flagsAt = beginPart(out, edge, id, number)
   for (const jid of jids) out.text(jid)
-  return endPart(out, flagsAt, { last: true, seen: true })
+  return endPart(out, flagsAt, { last: true, of: 'seen' })
+}
+
+function watchesPart(edge: string, { id }: ResyncRequest, number: number, told: Omit<ToldWatches, 'edge'>): Buffer {
+  const out = new Writer()
+  const flagsAt = beginPart(out, edge, id, number)
+  writeWatches(out, told)
+  return endPart(out, flagsAt, { last: true, of: 'watches' })
 }
 
 test('a session comes through as it was told', () => {
@@ -106,13 +115,13 @@ describe('an owner that gets partitions', () => {
     edge('e1', (asked) => [part('e1', asked, 1, [told('b', 'e1')]), part('e1', asked, 0, [told('a', 'e1')], false)])
     edge('e2', (asked) => [part('e2', asked, 0, [])])
     let sessions: readonly ToldSession[] | undefined
-    void resync.ask([1, 2]).then((all) => (sessions = all))
+    void resync.ask([1, 2]).then((all) => (sessions = all.sessions))
     await pass(50)
     expect(sessions?.map(({ session }) => session).sort()).toEqual(['a', 'b'])
   })
 
   test('has nobody to wait for where there is no edge', async () => {
-    expect(await setUp([]).resync.ask([1])).toEqual([])
+    expect(await setUp([]).resync.ask([1])).toEqual({ sessions: [], watches: [] })
   })
 
   test('asks again where a part was lost, and takes nothing of the answer before', async () => {
@@ -123,7 +132,7 @@ describe('an owner that gets partitions', () => {
         : [part('e1', request, 0, [told('a', 'e1')], false), part('e1', request, 1, [told('b', 'e1')])],
     )
     let sessions: readonly ToldSession[] | undefined
-    void resync.ask([1]).then((all) => (sessions = all))
+    void resync.ask([1]).then((all) => (sessions = all.sessions))
     await pass(400)
     expect(sessions).toBeUndefined()
     await pass(400)
@@ -136,7 +145,7 @@ describe('an owner that gets partitions', () => {
     edge('e1', (request) => [part('e1', request, 0, [told('a', 'e1')])])
     edge('e2', (request) => (speaks ? [part('e2', request, 0, [told('b', 'e2'), told('c', 'e2')])] : []))
     let sessions: readonly ToldSession[] | undefined
-    void resync.ask([1]).then((all) => (sessions = all))
+    void resync.ask([1]).then((all) => (sessions = all.sessions))
     await pass(WAIT_MS - 200)
     expect(sessions).toBeUndefined()
     await pass(400)
@@ -176,7 +185,7 @@ describe('an owner that gets partitions', () => {
     notice()
     await pass(11_000)
     let sessions: readonly ToldSession[] | undefined
-    void resync.ask([1]).then((all) => (sessions = all))
+    void resync.ask([1]).then((all) => (sessions = all.sessions))
     expect(resync.waitsFor('romeo@example.org')).toBe(false) // he is in another partition
     await pass(2_000)
     expect(sessions).toBeUndefined()
@@ -198,6 +207,17 @@ describe('an owner that gets partitions', () => {
     expect(seen).toEqual(['e1 juliet@example.org/x'])
   })
 
+  test('is told who watches its accounts, each with his edge', async () => {
+    const { edge, resync, pass } = setUp(['e1', 'e2'])
+    const watches = { contact: 'romeo@example.org', watchers: ['a@example.org', 'b@example.org'], admitted: ['a@example.org'] }
+    for (const name of ['e1', 'e2'])
+      edge(name, (request) => [part(name, request, 0, [], false), watchesPart(name, request, 1, watches)])
+    let told: Told | undefined
+    void resync.ask([1]).then((all) => (told = all))
+    await pass(50)
+    expect(told).toEqual({ sessions: [], watches: ['e1', 'e2'].map((edge) => ({ edge, ...watches })) })
+  })
+
   test('who is fenced waits for nothing, and hears nothing', async () => {
     const { edge, resync, pass, late, clock } = setUp(['e1'])
     const requests: ResyncRequest[] = []
@@ -206,7 +226,7 @@ describe('an owner that gets partitions', () => {
       return []
     })
     let sessions: readonly ToldSession[] | undefined
-    void resync.ask([1]).then((all) => (sessions = all))
+    void resync.ask([1]).then((all) => (sessions = all.sessions))
     await pass(50)
     resync.drop()
     await pass(50)

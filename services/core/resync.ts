@@ -17,7 +17,7 @@ import { BusTimeout, NoResponders, type Subscription } from '#bus/bus.ts'
 import type { Timer } from './clock.ts'
 import { partitionOf, type RoleName } from './ownership.ts'
 import type { Process } from './process.ts'
-import { type ResyncPart, readPart, resyncRequest, type ToldSession } from './resync-frame.ts'
+import { type ResyncPart, readPart, resyncRequest, type ToldSession, type ToldWatches } from './resync-frame.ts'
 
 /** How long an owner waits for the edges. */
 export const WAIT_MS = 3_000
@@ -43,23 +43,32 @@ interface Asked {
   absent: number
 }
 
+/** What edges tell. */
+export interface Told {
+  readonly sessions: readonly ToldSession[]
+  /** Of presence. */
+  readonly watches: readonly ToldWatches[]
+}
+
+const NOTHING: Told = { sessions: [], watches: [] }
+
 /** One taking of partitions. */
 interface Asking {
   readonly partitions: readonly number[]
   readonly untilMs: number
   /** Those that have not told all. */
   readonly open: Map<string, Asked>
-  readonly told: ToldSession[]
+  readonly told: Told[]
   /** By edge, whom its clients see. */
   readonly seen: Map<string, readonly string[]>
-  resolve: ((sessions: readonly ToldSession[]) => void) | undefined
+  resolve: ((told: Told) => void) | undefined
 }
 
 type Parts = Pick<Process, 'id' | 'bus' | 'ownership' | 'clock' | 'log' | 'members'>
 
 export interface ResyncEvents {
   /** What an edge has to say that was waited for no longer. Of each asking, once. */
-  readonly onLate: (edge: string, sessions: readonly ToldSession[]) => void
+  readonly onLate: (edge: string, told: Told) => void
   /** All edges have told, long ago or just now: of the accounts that were asked for, these clients see these as available. */
   readonly onSeen: (edge: string, seen: readonly string[]) => void
 }
@@ -97,10 +106,10 @@ export class Resync {
   }
 
   /** All that the edges have there. Empty where nothing is to be asked of anybody. */
-  ask(partitions: readonly number[]): Promise<readonly ToldSession[]> {
+  ask(partitions: readonly number[]): Promise<Told> {
     const { members, clock, id, bus, log } = this.#parts
     const edges = members?.live('edge') ?? []
-    if (edges.length === 0) return Promise.resolve([])
+    if (edges.length === 0) return Promise.resolve(NOTHING)
     this.#subscription ??= bus.subscribe(`resynced.${this.#role}.${id}`, (body) => {
       try {
         this.#heard(body)
@@ -121,7 +130,7 @@ export class Resync {
 
   /** Nothing that was asked is of use any more. */
   drop(): void {
-    for (const { resolve } of this.#askings) resolve?.([])
+    for (const { resolve } of this.#askings) resolve?.(NOTHING)
     this.#askings.clear()
     this.#ended.clear()
     this.#parts.clock.clearTimeout(this.#timer)
@@ -184,7 +193,7 @@ export class Resync {
   #resolve(asking: Asking): void {
     const { resolve, told } = asking
     asking.resolve = undefined
-    resolve?.(told.splice(0))
+    resolve?.(joined(told.splice(0)))
   }
 
   async #send(asking: Asking, asked: Asked, nowMs: number): Promise<void> {
@@ -220,11 +229,15 @@ export class Resync {
 
   #toldAll(asking: Asking, { edge, parts }: Asked): void {
     asking.open.delete(edge)
-    const sessions = [...parts.values()].flatMap((part) => part.sessions)
+    const all = joined([...parts.values()])
     const seen = [...parts.values()].flatMap((part) => part.seen)
     if (seen.length > 0) asking.seen.set(edge, seen)
-    if (asking.resolve === undefined) this.#events.onLate(edge, sessions)
-    else for (const session of sessions) asking.told.push(session)
+    if (asking.resolve === undefined) this.#events.onLate(edge, all)
+    else asking.told.push(all)
     this.#look()
   }
+}
+
+function joined(told: readonly Told[]): Told {
+  return { sessions: told.flatMap(({ sessions }) => sessions), watches: told.flatMap(({ watches }) => watches) }
 }

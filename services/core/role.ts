@@ -3,13 +3,13 @@
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { CallHandlers } from './call.ts'
-import type { Fields, Origin } from './envelope.ts'
+import type { Fields, Origin, Watch } from './envelope.ts'
 import type { OfAccounts } from './held.ts'
 import type { Passage } from './hooks.ts'
-import type { Session } from './module.ts'
+import type { Session, ShownOptions } from './module.ts'
 import type { LazyPassage } from './passage.ts'
 import type { BoundSession } from './registry.ts'
-import type { ToldSession } from './resync-frame.ts'
+import type { ToldSession, ToldWatches } from './resync-frame.ts'
 
 /** Each may answer later; the account waits meanwhile. */
 export interface RolePart {
@@ -24,8 +24,15 @@ export interface RolePart {
   returned?(stanza: Stanza, passage: Passage, done: () => void): void | Promise<void>
   /** A stanza for an account that does not exist (RFC 6121 §8.5.1); hooks run in nobody's name. */
   nobody?(stanza: Stanza, account: Jid): void
-  /** One stanza for many accounts, each to pass its own inbound hooks. Where a role has none, each is received for itself. */
-  inboundMany?(stanza: Stanza, accounts: readonly string[], done: () => void): void
+  /** Where presence is: an edge tells who watches these accounts, which are all owned here. */
+  watch?(watch: Watch, done: () => void): void
+  /** Where presence is: shows something in the name of an account to whoever sees it. */
+  shown?(account: Jid, stanza: Stanza, options: ShownOptions): void
+  /** Edges that have told who watches; one of them may be dead (core/dead-edges.ts). */
+  watchingEdges?(): Iterable<string>
+  edgeDied?(edge: string): void
+  /** The other role of these accounts has another owner: news of its records may not have been told. */
+  othersChanged?(of: OfAccounts): void
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void>
   /** Where presence is: shows an account's presence anew, as it has been changed. In order with its stanzas. */
   reshow?(account: Jid, change: (presence: Stanza) => Stanza): Promise<void>
@@ -39,6 +46,11 @@ export interface RolePart {
    * @param late the edge that tells, where it was waited for no longer: its sessions were not there for anybody meanwhile
    */
   adopt?(told: readonly ToldSession[], late?: string): void
+  /**
+   * Who watches accounts that have come, as the edges tell; behind `adopt`.
+   * @param late as there
+   */
+  adoptWatches?(told: readonly ToldWatches[], late?: string): void
   /** Of accounts that have come, the clients of this edge see these full JIDs as available. All edges have told of their sessions. */
   seen?(edge: string, jids: readonly string[]): void
   /** Accounts have come, and all that could be told of them has been. */

@@ -134,6 +134,12 @@ const LIMITS = {
     0,
     86_400,
   ),
+  inactiveStanzas: whole(
+    1000,
+    'Presences and events that wait for one client while it says that it is inactive (XEP-0352), of each resource of a contact the latest, in 1 MiB; with so many they are all sent. 0: nothing waits, and XEP-0352 is not offered.',
+    0,
+    100_000,
+  ),
   idleSeconds: whole(
     300,
     'A client that has been silent for so long is asked whether it is there, and cut off when it says nothing for 60 seconds more; of WebSockets, whose pings do the same, none is. 0: nobody is asked.',
@@ -286,6 +292,14 @@ const SHAPE = {
       'For DynamoDB Local only, which takes any. AWS: leave it out; keys come from the environment, the profile or the role of this process.',
     ),
     secretAccessKey: maybeText('For DynamoDB Local only, likewise any.'),
+  }),
+  presence: section('Presence', {
+    windowMs: whole(
+      1000,
+      'Of what a resource shows in quick succession contacts are told the first at once and then, each time this has passed, the latest; that it comes or goes they are always told at once. 0: they are told everything.',
+      0,
+      60_000,
+    ),
   }),
   limits: section('Limits', LIMITS),
   log: section('Log', {

@@ -78,6 +78,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     seenBy: (account, contact) => owner.caller.ask('presence', account.bare, 'presence.seen-by', { contact: contact.bare }),
     send: (stanza) => owner.commit.after(stanza.from.bare, () => owner.send(stanza)),
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
+    shown: (account, stanza, options = {}) => owner.part.shown?.(account, stanza, options),
     reshow: async (account, change) => owner.part.reshow?.(account, change),
     removeAccount: (account) => owner.caller.ask('router', account.bare, 'account.remove', {}).then(() => {}),
     durable: async (account) => owner.commit.applied(account.bare),

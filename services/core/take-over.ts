@@ -52,8 +52,12 @@ export class TakeOver implements RoleOwning {
     this.#lanes = lanes
     owner.answers.add('owner.ready', () => null)
     this.#resync = new Resync(owner.process, owner.role, {
-      onLate: (edge, sessions) => {
+      onLate: (edge, { sessions, watches }) => {
         owner.part.adopt?.(this.#ours(sessions), edge)
+        owner.part.adoptWatches?.(
+          watches.filter(({ contact }) => owner.held.has(contact)),
+          edge,
+        )
       },
       onSeen: (edge, seen) => owner.part.seen?.(edge, seen),
     })
@@ -69,7 +73,8 @@ export class TakeOver implements RoleOwning {
     held.add(partitions, this.#owner.process.clock.monotonic())
     const told = await this.#resync.ask(partitions)
     if (life !== this.#life) return
-    part.adopt?.(this.#ours(told))
+    part.adopt?.(this.#ours(told.sessions))
+    part.adoptWatches?.(told.watches)
     part.taken?.()
   }
 

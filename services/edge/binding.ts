@@ -1,7 +1,7 @@
 // A logged-in stream gets its session: a new one that is bound to a resource (RFC 6120 §7), or one that has lost its
 // stream and is resumed (XEP-0198 §5).
 import { errorOf } from '#core/answer.ts'
-import type { Delivery } from '#core/envelope.ts'
+import type { SessionDelivery } from '#core/envelope.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, prepareResource, withResource } from '#xmpp/jid.ts'
@@ -39,7 +39,7 @@ export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stre
     return refuse(new StanzaError('bad-request', (error as Error).message)) // §7.7.2.1
   }
   const session = randomId(12)
-  const early: Delivery[] = []
+  const early: SessionDelivery[] = []
   edge.early.set(session, early)
   const binding = edge.bind(account, session, resource, stream).finally(() => edge.early.delete(session))
   stream.wait(binding, (bound) => {

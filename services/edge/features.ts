@@ -5,6 +5,7 @@ import { NS_BIND, NS_CLIENT, NS_SASL, NS_SESSION, NS_TLS } from '#xmpp/ns.ts'
 import { type Element, el } from '#xmpp/stanza.ts'
 import { serialise } from '#xmpp/xml.ts'
 import type { ChannelBindingType, Connection } from './connection.ts'
+import { NS_CSI } from './inactive.ts'
 import type { Edge } from './main.ts'
 import { certifiedOf } from './sasl/external.ts'
 import type { SaslContext } from './sasl/mechanism.ts'
@@ -63,6 +64,7 @@ export function featuresAfterLogin(edge: Edge, { framing }: Connection, domain: 
     el('bind', NS_BIND),
     el('session', NS_SESSION, {}, el('optional', NS_SESSION)), // RFC 3921 §3, for old clients
     el('sm', NS_SM), // XEP-0198 §2
+    ...(limits.inactiveStanzas > 0 ? [el('csi', NS_CSI)] : []), // XEP-0352 §4.1
     ...modules.flatMap((module) => module.streamFeatures?.(facts, modules) ?? []),
     streamLimits(limits.stanzaBytes, framing === 'frame' ? 0 : limits.idleSeconds),
   ])

@@ -21,6 +21,8 @@ export interface Speaker {
   handledMore(): void
   /** Nothing is unacked, or what waited for that is on its way now. */
   moved(): void
+  /** Its broadcast presence, available or not, is on its way. */
+  presents(available: boolean): void
   /** This presence of its is handled: it has been shown. */
   shown(presence: Stanza): void
 }
@@ -128,6 +130,7 @@ export class Intake {
     if (stanza.name === 'presence' && (stanza.type === '' || stanza.type === 'unavailable')) {
       this.#presences ??= []
       this.#presences.push({ n: this.#n, stanza: copyOf(stanza, '') })
+      if (stanza.to === undefined) this.#speaker.presents(stanza.type === '')
     }
     this.#inFlight.push(this.#n)
     this.#bytes += bytesOf(stanza)

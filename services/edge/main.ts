@@ -8,10 +8,11 @@ import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
-import { type Delivery, decodeStanza, encodeStanza } from '#core/envelope.ts'
+import { type Delivery, decodeStanza, encodeStanza, type SessionDelivery } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import type { Log } from '#core/log.ts'
+import type { Counter } from '#core/metrics.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
 import { receiveMulticast } from '#core/multicast-receiver.ts'
 import { type Ownership, partitionOf } from '#core/ownership.ts'
@@ -23,6 +24,7 @@ import { type Jid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
 import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
 import { Admission } from './admission.ts'
+import { Capabilities } from './caps.ts'
 import type { Tls } from './certificates.ts'
 import { isStranger, type OnConnection } from './connection.ts'
 import { Outdated } from './outdated.ts'
@@ -37,6 +39,7 @@ import { ClientStream } from './stream.ts'
 import { EndedSessions, Kept } from './stream-management.ts'
 import { listenTcp } from './tcp.ts'
 import { Turns } from './turns.ts'
+import { Watching } from './watching.ts'
 import { listenWebSocket } from './websocket.ts'
 import { Wheel } from './wheel.ts'
 
@@ -66,9 +69,15 @@ export interface Edge {
   /** Those that wait for an acknowledgement or owe one (XEP-0198 §4), looked at once a second. */
   readonly watched: Set<EdgeSession>
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
-  readonly early: Map<string, Delivery[]>
-  /** Owners may die, and new ones want to know whom clients see (edge/showing.ts). */
+  readonly early: Map<string, SessionDelivery[]>
+  /** Owners may die, and new ones want to know whom clients see by directed presence (edge/showing.ts). */
   readonly tellsSeen: boolean
+  /** Of the clients here (XEP-0115). */
+  readonly capabilities: Capabilities<EdgeSession>
+  /** Presence that was not sent because its client was inactive (XEP-0352). */
+  readonly heldBack: Counter
+  /** Who sees whom. */
+  readonly watching: Watching
   readonly streams: Set<ClientStream>
   /** Those of them that have not taken what they were sent (edge/stream.ts), looked at once a second. */
   readonly lagging: Set<ClientStream>
@@ -179,6 +188,7 @@ export interface OpenEdge {
 
 export function openEdge(process: Process): OpenEdge {
   const edge = makeEdge(process)
+  edge.capabilities.onLearned = (session, nodes) => edge.watching.learned(session, nodes)
   const { clock } = edge
   const deliveries = receiveDeliveries(process, edge)
   if (process.members !== undefined) answerResyncs(process, edge) // as long as there is a bus: who ends has no sessions, and who asks needs to hear it
@@ -273,7 +283,12 @@ function makeEdge(process: Process): Edge {
   const log = process.log.child({ role: 'edge' })
   const caller = openCaller(bus, ownership, clock)
   const lanes = openLanes({ bus, ownership, clock, log }, `edge${process.id}`)
+  const sessions = new Map<string, EdgeSession>()
   const { limits } = config
+  const wheel = new Wheel(clock)
+  const suppressed = metrics.counter('presence_suppressed_total', 'Presence that was not sent, by why that was not needed.', [
+    'reason',
+  ])
   const auth = accountsAuth({ caller, table: process.table, ...config.scram })
   const failures = metrics.counter('stream_errors_total', 'Streams ended with a stream error (RFC 6120 §4.9), by condition.', [
     'condition',
@@ -297,14 +312,17 @@ function makeEdge(process: Process): Edge {
     domains: config.domains,
     scanLimits: { ...scan, stanzaBytes: limits.stanzaBytes },
     scanLimitsBeforeLogin: { ...scan, stanzaBytes: limits.stanzaBytesBeforeLogin },
-    wheel: new Wheel(clock),
-    sessions: new Map(),
+    wheel,
+    sessions,
     resumables: new Map(),
     ended: new EndedSessions(),
     detached: new Set(),
     watched: new Set(),
     early: new Map(),
     tellsSeen: !bus.lossless,
+    capabilities: new Capabilities(wheel),
+    heldBack: suppressed.labels('inactive'),
+    watching: new Watching(process, lanes, sessions),
     streams: new Set(),
     lagging: new Set(),
     paces: pacesOf(limits),
@@ -405,8 +423,9 @@ function receiveDeliveries(process: Process, edge: Edge): Subscription {
   return receiveMulticast({ bus, ownership, clock, log }, id, {
     delivery(delivery, sender) {
       const current = outdated.without(delivery, sender)
-      if (current === undefined) return
-      if (current.kind === 'order' && current.name === 'missed') void refreshing.refresh(sender)
+      if (current === undefined) refreshing.missed(delivery)
+      else if (current.kind === 'order' && current.name === 'missed') void refreshing.refresh(sender)
+      else if (current.kind === 'order' && current.name === 'forgotten') void refreshing.forgotten(sender)
       else deliver(edge, current)
     },
     lost(sender) {
@@ -418,9 +437,13 @@ function receiveDeliveries(process: Process, edge: Edge): Subscription {
 
 /** To the sockets, of whatever sessions it is for. */
 function deliver(edge: Edge, delivery: Delivery): void {
+  if (delivery.kind === 'shown')
+    return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => edge.watching.receive(delivery))
   if (delivery.kind === 'stanza')
     return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => deliverStanza(edge, delivery))
+  if (delivery.kind !== 'order') return edge.watching.receive(delivery)
   if (delivery.name === 'gone') return loseAll(edge, delivery.fields)
+  if (edge.watching.order(delivery)) return
   const session = edge.sessions.get(delivery.session)
   if (session !== undefined) session.receive(delivery)
   else keep(edge, delivery.session, delivery)
@@ -456,7 +479,7 @@ function deliverStanza(edge: Edge, delivery: Delivery & { readonly kind: 'stanza
   keeper!.giveBack(kept) // where none of them keeps it
 }
 
-function keep(edge: Edge, session: string, delivery: Delivery): void {
+function keep(edge: Edge, session: string, delivery: SessionDelivery): void {
   const early = edge.early.get(session)
   if (early === undefined || early.length >= EARLY_MAX) return
   let bytes = weightOf(delivery)
@@ -465,6 +488,6 @@ function keep(edge: Edge, session: string, delivery: Delivery): void {
   early.push(delivery.kind === 'stanza' ? { ...delivery, stanza: copyOf(delivery.stanza, delivery.stanza.trace) } : delivery)
 }
 
-function weightOf(delivery: Delivery): number {
+function weightOf(delivery: SessionDelivery): number {
   return delivery.kind === 'stanza' ? bytesOf(delivery.stanza) : 0
 }

@@ -59,3 +59,21 @@ test('the row goes by itself once it is read', () => {
   epoch = 7 // and it says that somebody else has changed hands
   expect(reading.without(to('s2'), from(6))).toMatchObject({ sessions: ['s2'] })
 })
+
+test('what a contact’s owner says is void as a whole once the contact has a newer one, whoever it is for', () => {
+  const contact = juliet.bare
+  const presence = stanza('presence', juliet, {})
+  const ofPresence: Ownership = { ...ownership, epochAt: (_role, partition) => ownership.epochAt('router', partition) }
+  const said: readonly Delivery[] = [
+    { kind: 'shown', contact, only: undefined, sessions: ['s1'], filter: '', stanza: presence },
+    { kind: 'admit', contact, watchers: [romeo.bare] },
+    { kind: 'revoke', contact, watchers: [] },
+    { kind: 'snapshot', contact, resources: [] },
+    { kind: 'order', session: '', name: 'watch', fields: { account: contact, contacts: romeo.bare } },
+  ]
+  for (const delivery of said) {
+    const filter = new Outdated(ofPresence, sessions)
+    expect(filter.without(delivery, from(6, 'presence'))).toBeUndefined()
+    expect(filter.without(delivery, from(7, 'presence'))).toBe(delivery)
+  }
+})

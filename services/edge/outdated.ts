@@ -27,7 +27,10 @@ export class Outdated {
     this.#sessions = sessions
   }
 
-  /** The delivery, to those of its sessions whose account has had no newer owner since; undefined where there is none. */
+  /**
+   * The delivery, to those of its sessions whose account has had no newer owner since; undefined where there is none, or where
+   * it is of a contact who has.
+   */
   without(delivery: Delivery, { role, epoch }: Sender): Delivery | undefined {
     const known = this.#ownership.epoch(role)
     const news = this.#news[role]
@@ -36,22 +39,34 @@ export class Outdated {
       if (epoch === known) return delivery
     }
     if (epoch > known) this.#note(delivery, news, epoch)
-    const isCurrent = (id: string): boolean => {
-      const partition = this.#partitionOf(id)
+    const isCurrent = (partition: number | undefined): boolean => {
       if (partition === undefined) return true
       return this.#ownership.epochAt(role, partition) <= epoch && (news.epochs.get(partition) ?? 0) <= epoch
     }
-    if (delivery.kind === 'order') return isCurrent(delivery.session) ? delivery : undefined
-    const current = delivery.sessions.filter(isCurrent)
+    if (delivery.kind !== 'stanza') return this.#concerned(delivery).every(isCurrent) ? delivery : undefined
+    const current = delivery.sessions.filter((id) => isCurrent(this.#partitionOf(id)))
     if (current.length === delivery.sessions.length) return delivery
     return current.length === 0 ? undefined : { ...delivery, sessions: current }
   }
 
   #note(delivery: Delivery, news: News, epoch: number): void {
     news.epoch = Math.max(news.epoch, epoch)
-    for (const id of delivery.kind === 'order' ? [delivery.session] : delivery.sessions) {
-      const partition = this.#partitionOf(id)
+    for (const partition of this.#concerned(delivery)) {
       if (partition !== undefined) news.epochs.set(partition, Math.max(news.epochs.get(partition) ?? 0, epoch))
+    }
+  }
+
+  /** The partitions that the sender must have to say this. */
+  #concerned(delivery: Delivery): readonly (number | undefined)[] {
+    switch (delivery.kind) {
+      case 'stanza':
+        return delivery.sessions.map((id) => this.#partitionOf(id))
+      case 'order': {
+        const { account } = delivery.fields
+        return [typeof account === 'string' ? partitionOf(account) : this.#partitionOf(delivery.session)]
+      }
+      default:
+        return [partitionOf(delivery.contact)]
     }
   }
 

@@ -11,16 +11,28 @@ import type { Fields } from '#core/envelope.ts'
 import { FRAME_BYTES } from '#core/lane-frame.ts'
 import { PARTITIONS, partitionOf } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
-import { beginPart, endPart, type ResyncRequest, readResyncRequest, writeSession } from '#core/resync-frame.ts'
+import {
+  beginPart,
+  endPart,
+  type ResyncRequest,
+  readResyncRequest,
+  type ToldWatches,
+  writeSession,
+  writeWatches,
+} from '#core/resync-frame.ts'
 import { Writer } from '#core/wire.ts'
 import { StreamError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
+import type { Watched } from './audience.ts'
 import type { Edge } from './main.ts'
 import type { EdgeSession } from './session.ts'
+import { listOf } from './watching.ts'
 
 /** How often is looked whether the row is known, and for how long: then the owner asks again, or has lost them, too. */
 const LOOK_MS = 25
 const LOOKS_MAX = 40
+/** Bare JIDs in one of what is told of watchers; one has at most 2 KiB. */
+const WATCHERS_AT_ONCE = 300
 const NOTHING = new Uint8Array(0)
 
 export function answerResyncs(process: Process, edge: Edge): Subscription {
@@ -62,15 +74,40 @@ export function answerResyncs(process: Process, edge: Edge): Subscription {
     if (role === 'router') return bus.publish(subject, endPart(out, flagsAt, { last: true }))
     bus.publish(subject, endPart(out, flagsAt, {}))
     flagsAt = beginPart(out, edge.id, id, ++part)
+    for (const watched of watchedOf(edge, wanted)) {
+      for (const portion of portionsOf(watched)) {
+        if (out.length > FRAME_BYTES) {
+          bus.publish(subject, endPart(out, flagsAt, { of: 'watches' }))
+          flagsAt = beginPart(out, edge.id, id, ++part)
+        }
+        writeWatches(out, portion)
+      }
+    }
+    bus.publish(subject, endPart(out, flagsAt, { of: 'watches' }))
+    flagsAt = beginPart(out, edge.id, id, ++part)
     for (const full of seenOf(edge, wanted)) {
       if (out.length > FRAME_BYTES) {
-        bus.publish(subject, endPart(out, flagsAt, { seen: true }))
+        bus.publish(subject, endPart(out, flagsAt, { of: 'seen' }))
         flagsAt = beginPart(out, edge.id, id, ++part)
       }
       out.text(full)
     }
-    bus.publish(subject, endPart(out, flagsAt, { seen: true, last: true }))
+    bus.publish(subject, endPart(out, flagsAt, { of: 'seen', last: true }))
   }
+}
+
+function watchedOf({ watching }: Edge, wanted: readonly boolean[]): Iterable<Watched> {
+  return watching.audience.watched((contact) => wanted[partitionOf(contact)]!)
+}
+
+/** Those of one contact, so many at a time that they fit into a body. */
+function* portionsOf({ contact, watchers, admitted }: Watched): Iterable<Omit<ToldWatches, 'edge'>> {
+  for (let at = 0; at < watchers.length; at += WATCHERS_AT_ONCE)
+    yield {
+      contact,
+      watchers: watchers.slice(at, at + WATCHERS_AT_ONCE),
+      admitted: admitted.slice(at, at + WATCHERS_AT_ONCE),
+    }
 }
 
 /** In the order in which they were bound, each once. */
@@ -79,8 +116,11 @@ function sessionsOf({ sessions, parting }: Edge): Iterable<EdgeSession> {
 }
 
 /** Of accounts of ours in these partitions, each once. */
-function seenOf({ sessions, domainOf }: Edge, wanted: readonly boolean[]): Set<string> {
+function seenOf(edge: Edge, wanted: readonly boolean[]): Set<string> {
+  const { sessions, domainOf } = edge
   const seen = new Set<string>()
+  for (const { contact, resources } of watchedOf(edge, wanted))
+    for (const resource of resources) seen.add(`${contact}/${resource}`)
   for (const session of sessions.values()) {
     for (const [full, partition] of session.showing.seen) {
       if (!wanted[partition] || seen.has(full)) continue
@@ -91,12 +131,9 @@ function seenOf({ sessions, domainOf }: Edge, wanted: readonly boolean[]): Set<s
 }
 
 /** An owner has found that these are gone, though nobody has seen them go. */
-export function loseAll({ sessions }: Edge, { jids }: Fields): void {
-  const gone = new Map(
-    String(jids)
-      .split('\n')
-      .map((full) => [full, parseJid(full)]),
-  )
+export function loseAll({ sessions, watching }: Edge, { jids }: Fields): void {
+  const gone = new Map(listOf(jids).map((full) => [full, parseJid(full)]))
+  watching.lose([...gone.keys()])
   for (const session of sessions.values()) session.lose(gone)
 }
 

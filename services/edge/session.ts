@@ -4,7 +4,7 @@
 // sees it go, and another stream may take it over until its time is up. However it ends, what its client has
 // not acknowledged goes back to the router, behind the news of its end. Without stream management nothing is kept.
 import { errorOf } from '#core/answer.ts'
-import type { Delivery, Envelope, Fields, ToMode } from '#core/envelope.ts'
+import type { Fields, SessionDelivery, ToMode } from '#core/envelope.ts'
 import type { RoleName } from '#core/ownership.ts'
 import type { ConnectionFacts } from '#core/registry.ts'
 import type { ToldSession } from '#core/resync-frame.ts'
@@ -15,15 +15,19 @@ import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_PING } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
 import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { Broadcast } from './broadcast.ts'
+import type { Client } from './caps.ts'
+import { type Held, Inactive, NS_CSI } from './inactive.ts'
 import { Intake, type Speaker } from './intake.ts'
 import type { Edge } from './main.ts'
+import { Parting } from './parting.ts'
 import { Showing } from './showing.ts'
-import { isAnswerToServer, isLegacySession, isStanzaName, refusalOf, unsupported } from './stanza-rules.ts'
+import { checkFrom, isAnswerToServer, isLegacySession, isStanzaName, refusalOf, unsupported } from './stanza-rules.ts'
 import type { ClientStream } from './stream.ts'
-import { enabled, failed, Kept, NS_SM, readAck, readEnable, resumed, returned, StreamManagement } from './stream-management.ts'
+import { enabled, failed, Kept, NS_SM, readAck, readEnable, resumed, StreamManagement } from './stream-management.ts'
 import type { Timed } from './wheel.ts'
 
-export class EdgeSession implements Speaker, Timed {
+export class EdgeSession implements Held, Speaker, Timed {
   readonly id: string
   readonly jid: Jid
   dueS = 0
@@ -34,25 +38,25 @@ export class EdgeSession implements Speaker, Timed {
   #stream: ClientStream | undefined
   #flags: string[] | undefined
   readonly #intake: Intake
-  #closing = false
-  #routerTold = false
-  #presenceTold = false
+  /** From its end on. */
+  #parting: Parting | undefined
   /** Set once the client has enabled it. */
   #sm: StreamManagement | undefined
   /** The client has closed its stream: there is nothing to resume. */
   #left = false
   /** A stream that would take it over waits for what is unacked. */
   #claimed: ((granted: boolean) => void) | undefined
-  /** What went back to the router and is not acked, and the news of its end. */
-  #returning = 0
-  #goodbye: (() => void) | undefined
-  /** The owners have heard of the end. */
-  #routerKnows = false
-  #presenceKnows = false
+  /** What waits while its client is inactive (XEP-0352); undefined while it is active. */
+  #inactive: Inactive | undefined
+  /** Set by the first presence that tells of its capabilities (XEP-0115). */
+  #client: Client | undefined
   /** What a new owner is told of it. */
   readonly #sinceMs: number
   #about: ConnectionFacts
   readonly showing = new Showing()
+  /** Its owner has not shown its last presence yet (presence/coalescing.ts). */
+  held = false
+  #present = false
 
   constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
     this.id = id
@@ -66,20 +70,35 @@ export class EdgeSession implements Speaker, Timed {
   }
 
   get ended(): boolean {
-    return this.#closing
+    return this.#parting !== undefined
   }
 
   /** Its owner in this role has heard of it, or will, and not of its end. */
   isKnownTo(role: RoleName): boolean {
-    return role === 'router' ? !this.#routerKnows : this.#intake.toldPresence && !this.#presenceKnows
+    return (role === 'router' || this.#intake.toldPresence) && this.#parting?.isKnownTo(role) !== true
   }
 
   /** For an owner who is new (edge/resync.ts); undefined where it is nothing to him. */
   told(role: RoleName): ToldSession | undefined {
     if (!this.isKnownTo(role)) return undefined
     const { broadcast: presence, directed } = this.showing
-    const about = { ...this.#about, sinceMs: this.#sinceMs, detached: this.#stream === undefined }
+    const about = {
+      ...{ ...this.#about, sinceMs: this.#sinceMs, detached: this.#stream === undefined },
+      ...(role === 'presence' && this.held && { held: true }),
+    }
     return { session: this.id, edge: this.#edge.id, jid: this.jid, about, flags: this.flags, directed, presence }
+  }
+
+  /** What its client has broadcast last, handled or not, says that it is available. */
+  get present(): boolean {
+    return this.#present
+  }
+
+  presents(available: boolean): void {
+    this.#present = available
+    if (available) return
+    this.held = false
+    this.#edge.watching.leave(this)
   }
 
   shown(presence: Stanza): void {
@@ -90,7 +109,7 @@ export class EdgeSession implements Speaker, Timed {
   lose(gone: ReadonlyMap<string, Jid>): void {
     for (const full of this.showing.seen.keys()) {
       const from = gone.get(full)
-      if (from !== undefined) this.deliver(stanza('presence', from, { type: 'unavailable' }), 'bare')
+      if (from !== undefined) this.show(new Broadcast(stanza('presence', from, { type: 'unavailable' }), this.#edge.clock))
     }
   }
 
@@ -102,27 +121,17 @@ export class EdgeSession implements Speaker, Timed {
   /** A first-level element of a bound stream. Throws StreamError for what is no stanza or not this client's. */
   take(element: ScannedElement): void {
     if (element.ns !== NS_CLIENT || !isStanzaName(element.name)) return this.#manage(element)
-    this.#checkFrom(element.from)
+    checkFrom(element.from, this.jid)
     this.#intake.count()
     if (element.id === PING_ID && isAnswerToServer(element)) return
+    if (this.#client !== undefined && this.#edge.capabilities.takes(this.#client, element)) return
     const refused = refusalOf(element)
     if (refused !== undefined) return this.#answer(element, refused)
     const stanza = this.#stanzaOf(element)
     if (stanza === undefined) return
     if (isLegacySession(stanza)) return this.#answerLegacySession(stanza)
+    if (stanza.name === 'presence') this.#client = this.#edge.capabilities.note(this, stanza, this.#client)
     traceFromHere('stanza.received', stanza, (stanza) => this.#intake.submit(stanza))
-  }
-
-  /**
-   * RFC 6120 §8.1.2.1: what is stamped is the JID of this very session, whatever of its own account the client wrote.
-   * COMPAT: Converse.js 14 gives itself another resource when it resumes behind a reload of its page, and writes that.
-   */
-  #checkFrom(from: string | undefined): void {
-    if (from === undefined || from === this.jid.full || from === this.jid.bare) return
-    try {
-      if (parseJid(from).bare === this.jid.bare) return
-    } catch {}
-    throw new StreamError('invalid-from', 'that is not you') // §4.9.3.9
   }
 
   #answer(element: ScannedElement, error: StanzaError): void {
@@ -170,20 +179,33 @@ export class EdgeSession implements Speaker, Timed {
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
     if (stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(stanza)
+    if (this.#inactive?.takes(stanza, () => new Kept(stanza, to, this.#edge.clock.now()))) return
     if (this.#sm === undefined) return this.#write(stanza, to)
     const kept = new Kept(stanza, to, this.#edge.clock.now())
     if (!this.#keep(kept)) this.giveBack(kept)
   }
 
+  /** What may wait while its client is inactive: false where it does. To its bare JID. */
+  show(broadcast: Broadcast): boolean {
+    const { stanza } = broadcast
+    const waits = this.#inactive !== undefined
+    if (this.#inactive !== undefined) this.#inactive.hold(broadcast, broadcast.isNew)
+    else if (this.#sm === undefined) this.#write(stanza, 'bare')
+    else this.#keep(broadcast.kept)
+    if (stanza.type === 'unavailable' && this.showing.sees) this.showing.see(stanza) // else the audience knows
+    return !waits
+  }
+
   /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
   keep(kept: Kept): boolean {
     if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(kept.stanza)
+    if (this.#inactive?.takes(kept.stanza, () => kept)) return true
     return this.#keep(kept)
   }
 
   #keep(kept: Kept): boolean {
     const sm = this.#sm!
-    if (this.#routerTold) return false // sent before the router knew
+    if (this.#parting?.routerTold) return false // sent before the router knew
     if (sm.isFull(this.#stream !== undefined)) {
       this.#overflow()
       return false
@@ -210,11 +232,11 @@ export class EdgeSession implements Speaker, Timed {
     this.#edge.log.warn('session.unacknowledged', { jid: this.jid.full, streaming: this.#stream !== undefined })
     if (this.#stream !== undefined) this.#stream.fail(new StreamError('policy-violation', 'too much is not acknowledged'))
     this.end()
-    if (!this.#routerTold) this.#tellRouter() // ahead of the client's last stanza, which waits: nothing more may come
+    this.#parting!.tellRouter() // ahead of the client's last stanza, which waits: nothing more may come
   }
 
   /** Anything that came for this session, in order. */
-  receive(delivery: Delivery): void {
+  receive(delivery: SessionDelivery): void {
     if (delivery.kind === 'stanza') return this.deliver(delivery.stanza, delivery.to)
     const { name, fields } = delivery
     if (name === 'close') {
@@ -226,6 +248,8 @@ export class EdgeSession implements Speaker, Timed {
     } else if (name === 'flag') {
       if (this.#flags === undefined) this.#flags = []
       if (!this.#flags.includes(String(fields.flag))) this.#flags.push(String(fields.flag))
+    } else if (name === 'held') {
+      this.held = fields.held === true
     }
   }
 
@@ -241,13 +265,51 @@ export class EdgeSession implements Speaker, Timed {
     this.#write(ping, 'kept')
   }
 
+  // --- client state indication
+
+  /** XEP-0352 §4.2: what the client says of itself, in an element of its own or as it binds (XEP-0386). */
+  indicate(state: 'active' | 'inactive'): void {
+    const before = this.#inactive
+    const { limits } = this.#edge
+    if (state === 'active') {
+      this.#inactive = undefined
+      before?.flush()
+    } else if (before === undefined && limits.inactiveStanzas > 0) {
+      this.#inactive = new Inactive(limits.inactiveStanzas, this)
+    }
+  }
+
+  /** What has waited. */
+  send(kept: Kept): void {
+    if (kept.stanza.name === 'presence') this.#edge.watching.sentLate()
+    if (this.#sm === undefined) this.#write(kept.stanza, kept.to)
+    else this.#keep(kept)
+  }
+
+  dropped(): void {
+    this.#edge.heldBack.inc()
+  }
+
+  // --- its client's capabilities
+
+  /** Its client wants events of the nodes with this feature (XEP-0163 §4.2). */
+  wants(feature: string): boolean {
+    return this.#client?.notifies?.features.has(feature) === true
+  }
+
+  /** The nodes of which its client wants events; undefined where that is not known. */
+  get notifies(): readonly string[] | undefined {
+    return this.#client?.notifies?.nodes
+  }
+
   // --- stream management
 
-  /** What is no stanza: an element of XEP-0198, or a StreamError. */
+  /** What is no stanza: an element of XEP-0198 or XEP-0352, or a StreamError. */
   #manage(element: ScannedElement): void {
     const stream = this.#stream!
     const sm = this.#sm
     const { name, ns } = element
+    if (ns === NS_CSI && (name === 'active' || name === 'inactive')) return this.indicate(name)
     if (ns !== NS_SM || (name !== 'enable' && name !== 'r' && name !== 'a' && name !== 'resume')) throw unsupported(element)
     if (name === 'enable') {
       if (sm === undefined) return this.#enable(element, stream)
@@ -282,7 +344,7 @@ export class EdgeSession implements Speaker, Timed {
     const sm = this.#sm
     if (sm === undefined) return
     const { handled } = this.#intake
-    if (this.#closing) this.#noteEnded(sm)
+    if (this.#parting !== undefined) this.#noteEnded(sm)
     else if (sm.owes(handled)) this.#stream?.say(sm.answer(handled))
   }
 
@@ -318,9 +380,10 @@ export class EdgeSession implements Speaker, Timed {
   lost(): void {
     const sm = this.#sm
     if (sm === undefined || sm.id === '' || this.#left) return this.end()
-    if (this.#closing || this.#stream === undefined) return
+    if (this.#parting !== undefined || this.#stream === undefined) return
     this.#stream = undefined
     sm.detach()
+    this.indicate('active') // XEP-0352 §5.2: so it is when it goes on; what has waited now waits for that
     this.#edge.watched.delete(this)
     this.#edge.detached.add(this)
     this.#edge.wheel.add(this, sm.resumeS * 1_000)
@@ -373,7 +436,7 @@ export class EdgeSession implements Speaker, Timed {
 
   /** Nobody has resumed it in time; or, behind its end, nothing can come for it any more. */
   due(): void {
-    if (this.#closing) this.#edge.sessions.delete(this.id)
+    if (this.#parting !== undefined) this.#edge.sessions.delete(this.id)
     else if (this.#stream === undefined) this.end()
   }
 
@@ -386,12 +449,13 @@ export class EdgeSession implements Speaker, Timed {
 
   /** The session is over: the owners hear of it after the client's last stanza. */
   end(): void {
-    if (this.#closing) return
-    const { detached, leaving, parting, resumables, sessions, watched, wheel } = this.#edge
-    this.#closing = true
+    if (this.#parting !== undefined) return
+    const { capabilities, detached, resumables, sessions, watched, wheel } = this.#edge
+    this.#parting = new Parting(this.#edge, this, this.#intake, this.#sm)
+    this.presents(false)
     this.#stream = undefined
-    leaving.add(this)
-    parting.add(this)
+    this.#inactive = undefined
+    if (this.#client !== undefined) capabilities.leave(this.#client)
     this.#intake.unsettle()
     if (this.#sm === undefined) sessions.delete(this.id)
     else {
@@ -403,7 +467,7 @@ export class EdgeSession implements Speaker, Timed {
       this.#claimed?.(false)
       this.#claimed = undefined
     }
-    if (!this.#intake.holds) this.#tellOwners()
+    if (!this.#intake.holds) this.#parting.tellOwners()
   }
 
   #noteEnded(sm: StreamManagement): void {
@@ -417,73 +481,12 @@ export class EdgeSession implements Speaker, Timed {
 
   /** Nothing of the client's is unacked, or the last of it is on its way. */
   moved(): void {
-    if (this.#closing) this.#tellOwners()
+    this.#parting?.tellOwners()
   }
 
-  /**
-   * On the lane of the client's last stanza it comes behind it. The router hears of it at once, since what is still sent
-   * to this session is lost; presence only when all is acked, so that contacts see the last message before `unavailable`.
-   */
-  #tellOwners(): void {
-    if (!this.#routerTold) this.#tellRouter()
-    const { toldPresence, atRouter } = this.#intake
-    if (!this.#presenceTold) {
-      if (toldPresence && atRouter) return
-      this.#presenceTold = true
-      if (toldPresence) this.#edge.lanes.send('presence', this.jid.bare, this.#closed(), () => this.#onPresenceKnows())
-      else this.#presenceKnows = true
-    }
-    this.#depart()
-  }
-
-  #onPresenceKnows(): void {
-    this.#presenceKnows = true
-    this.#depart()
-  }
-
-  /** What is not acknowledged follows on the same lane. */
-  #tellRouter(): void {
-    const sm = this.#sm
-    this.#routerTold = true
-    if (sm === undefined) return this.#edge.lanes.send('router', this.jid.bare, this.#closed(), () => this.#onRouterKnows())
-    this.#sendBack(this.#closed())
-    for (const kept of sm.surrender()) this.giveBack(kept)
-  }
-
-  #closed(): Envelope {
-    const fields = { session: this.id, resource: this.jid.resource }
-    return { kind: 'signal', account: this.jid.bare, name: 'session.closed', fields }
-  }
-
-  /** To the router, to be delivered elsewhere; unless another session has it, or will give it back itself. */
+  /** For what came when it had ended: to be delivered elsewhere. */
   giveBack(kept: Kept): void {
-    const stanza = kept.taken || kept.holders > 0 ? undefined : returned(kept, this.jid)
-    if (stanza === undefined) return
-    this.#edge.leaving.add(this)
-    this.#sendBack({ kind: 'stanza', point: 'returned', account: this.jid.bare, origin: undefined, stanza })
-  }
-
-  #sendBack(envelope: Envelope): void {
-    this.#returning++
-    this.#goodbye ??= () => this.#onGoodbye()
-    this.#edge.lanes.send('router', this.jid.bare, envelope, this.#goodbye)
-  }
-
-  /** The router knows of the end, or has something back. What it sent before that may still be on its way here. */
-  #onGoodbye(): void {
-    this.#returning--
-    this.#edge.wheel.add(this, LINGER_MS)
-    this.#onRouterKnows() // the news of the end is acked no later than what follows it
-  }
-
-  #onRouterKnows(): void {
-    this.#routerKnows = true
-    this.#depart()
-  }
-
-  #depart(): void {
-    if (this.#routerTold && this.#presenceTold && this.#returning === 0) this.#edge.leaving.delete(this)
-    if (this.#routerKnows && this.#presenceKnows) this.#edge.parting.delete(this)
+    this.#parting?.giveBack(kept)
   }
 }
 
@@ -494,5 +497,3 @@ const PING_ID = 'are-you-there'
 const SM_ID_BYTES = 18
 /** What a session may keep, as a share of what may wait for its socket. */
 const KEPT_SHARE = 2
-/** How long behind its end what comes for a session is still given back. */
-const LINGER_MS = 2_000

@@ -1,6 +1,6 @@
-// What a session has shown others of itself, as far as its owner has handled that (RFC 6121 §4), and whom it has been shown: the
-// one copy that outlives the owners. A new one learns it from here (edge/resync.ts), and so knows what contacts see, and who
-// is seen that is gone.
+// What a session has shown others of itself, as far as its owner has handled that (RFC 6121 §4), and whom it has been shown by
+// directed presence: the one copy that outlives the owners. A new one learns it from here (edge/resync.ts), and so knows what
+// contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/audience.ts).
 import { partitionOf } from '#core/ownership.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -61,6 +61,11 @@ export class Showing {
     if (resource !== '') this.#seen.delete(full)
     else for (const other of this.#seen.keys()) if (other.startsWith(`${bare}/`)) this.#seen.delete(other)
     if (this.#seen.size === 0) this.#seen = undefined
+  }
+
+  /** It has been shown anybody. */
+  get sees(): boolean {
+    return this.#seen !== undefined
   }
 
   get seen(): ReadonlyMap<string, number> {

@@ -1,11 +1,24 @@
 // What RFC 6120 asks of the stanzas that a bound client sends, as far as the edge can tell from their heads.
 import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_SESSION } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
 import type { Stanza, StanzaName } from '#xmpp/stanza.ts'
 
 export function isStanzaName(name: string): name is StanzaName {
   return name === 'message' || name === 'presence' || name === 'iq'
+}
+
+/**
+ * §8.1.2.1: what is stamped is the JID of the session, whatever of its own account the client wrote. Throws StreamError.
+ * COMPAT: Converse.js 14 gives itself another resource when it resumes behind a reload of its page, and writes that.
+ */
+export function checkFrom(from: string | undefined, { bare, full }: Jid): void {
+  if (from === undefined || from === full || from === bare) return
+  try {
+    if (parseJid(from).bare === bare) return
+  } catch {}
+  throw new StreamError('invalid-from', 'that is not you') // §4.9.3.9
 }
 
 /** §4.9.3.24. */

@@ -284,15 +284,15 @@ const MAM_RESULT = '{urn:xmpp:mam:2}result'
 
 /**
  * What was not acknowledged, as it goes back to be delivered elsewhere (§4); undefined where nobody wants it there:
- * presence, answers and errors, and what the account's own server said to this very session, which are pushes, carbons
- * and pages of the archive. A message gets a note of when it came (XEP-0203 §2) unless it has one of ours from the spool.
+ * presence, answers and errors, and what the account's own server said to this very session, which are pushes, carbons,
+ * pages of the archive and questions. A message gets a note of when it came (XEP-0203 §2) unless it has one of ours from the spool.
  */
 export function returned({ stanza, to, receivedMs }: Kept, session: Jid): Stanza | undefined {
   const { name, type, from, child } = stanza
   if (name === 'presence' || from.full === '' || from.full === session.bare) return undefined
   const address = to === 'kept' ? stanza.to : to === 'bare' ? parseJid(session.bare) : session
   const addressed = address === stanza.to && address !== undefined ? stanza : readdress(stanza, { to: address ?? session })
-  if (name === 'iq') return type === 'get' || type === 'set' ? addressed : undefined
+  if (name === 'iq') return from.full !== session.domain && (type === 'get' || type === 'set') ? addressed : undefined
   if (type === 'error' || child === MAM_RESULT) return undefined
   const { domain } = session
   return isDelayedBy(domain, stanza) ? addressed : delayedBy(domain, addressed, receivedMs)

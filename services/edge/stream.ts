@@ -24,6 +24,7 @@ import { takeBind } from './binding.ts'
 import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
+import { NS_CSI } from './inactive.ts'
 import { Login } from './login.ts'
 import type { Edge } from './main.ts'
 import { Rate } from './rate.ts'
@@ -145,6 +146,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
       case 'negotiating':
         return this.#negotiate(element)
       case 'binding':
+        if (element.ns === NS_CSI) return // behind a <resume/> that has failed: a new session is active (XEP-0352 §5.2)
         return takeBind(element, this.#account!, this.#edge, this)
       case 'open':
       case 'reopen':

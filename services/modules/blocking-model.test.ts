@@ -69,7 +69,8 @@ class NaiveServer {
   show(by: Naive, text: string): void {
     if (by.text === undefined) {
       by.seen = new Map()
-      for (const other of this.sessions) if (other !== by && this.#answers(other, by)) by.seen.set(other.full, other.text!)
+      for (const other of this.sessions)
+        if (other !== by && this.#answers(other, bare(by.full))) by.seen.set(other.full, other.text!)
     }
     by.text = text
     for (const user of USERS) if (user === bare(by.full) || areFriends(user, bare(by.full))) this.#tell(by, user, text)
@@ -125,18 +126,21 @@ class NaiveServer {
         if (session.text === undefined) continue
         this.#tell(session, jid, session.text)
         for (const other of this.sessions)
-          if ((other.full === jid || bare(other.full) === jid) && this.#answers(other, session))
+          if (
+            (other.full === jid || bare(other.full) === jid) &&
+            this.#answers(other, jid === bare(jid) ? account : session.full)
+          )
             session.seen.set(other.full, other.text!)
       }
     }
   }
 
-  /** Whether `by` gets to see an available `other` when he asks. */
-  #answers(other: Naive, by: Naive): boolean {
+  /** Whether whoever watches gets to see an available `other`: all of an account do, as by broadcasts (§6), or one who probes. */
+  #answers(other: Naive, watcher: string): boolean {
     if (other.text === undefined) return false
-    const [his, mine] = [bare(other.full), bare(by.full)]
+    const [his, mine] = [bare(other.full), bare(watcher)]
     if (his === mine) return true
-    return areFriends(his, mine) && !this.blocks(mine, his) && !this.blocks(mine, other.full) && !this.blocks(his, by.full)
+    return areFriends(his, mine) && !this.blocks(mine, his) && !this.blocks(mine, other.full) && !this.blocks(his, watcher)
   }
 
   #tell(by: Naive, to: string, text: string | undefined): void {

@@ -7,7 +7,7 @@
 //
 // Blocking is polite (§4): subscriptions stay as they are. A user's own resources are never blocked (§5), nor is the host
 // that serves him. What goes to a bare JID, as broadcasts do, is not stopped by a block of one of its resources (§6).
-import { DROP } from '#core/hooks.ts'
+import { DROP, type Hidden } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall } from '#core/module.ts'
 import { elementText, jsonOf } from '#core/portable.ts'
 import type { SharedRecord } from '#core/shared.ts'
@@ -101,8 +101,7 @@ export default defineModule<Blocking, Options>({
       if (list.length > 0) return turnAway(list, stanza, account, peer)
     })
 
-    const hiderOf = (account: Jid, list: Blocklist) =>
-      list.length === 0 ? undefined : (peer: Jid): boolean => blocks(list, account, peer)
+    const hiderOf = (account: Jid, list: Blocklist) => (list.length === 0 ? undefined : hiddenBy(list, account))
     app.hide((account) => {
       const list = lists.peek(account)
       return list === undefined ? lists.read(account, (list) => hiderOf(account, list)) : hiderOf(account, list)
@@ -116,8 +115,8 @@ export default defineModule<Blocking, Options>({
         return app.emit('audience.changed', {
           account,
           changed: [...blocked, ...unblocked].map(parseJid),
-          before: (peer) => blocks(before, account, peer),
-          after: (peer) => blocks(list, account, peer),
+          before: hiddenBy(before, account),
+          after: hiddenBy(list, account),
         })
       })
     }
@@ -151,6 +150,13 @@ export function blocks(list: Blocklist, account: Jid, { local, domain, bare, ful
     sets.set(list, set)
   }
   return set.has(full) || set.has(bare) || set.has(domain)
+}
+
+/** §6: a full JID is one resource, and the others of its account are seen. */
+function hiddenBy(list: Blocklist, account: Jid): Hidden {
+  const own = `${account.bare}/` // §5
+  const resources = list.filter((jid) => jid.includes('/') && !jid.startsWith(own))
+  return Object.assign((peer: Jid) => blocks(list, account, peer), { resources })
 }
 
 class Commands {

@@ -3,13 +3,14 @@
 // What is announced follows from the metadata and options of the modules and from nothing else, so that every edge computes the
 // same hash of it for its stream features (caps.ts) as this module answers with. Only items come and go at run time.
 import { factsOf } from '#core/hosts.ts'
-import { type AnyModule, defineModule, type IqCall, type ServerFacts } from '#core/module.ts'
+import { type AnyModule, type App, defineModule, type IqCall, type ServerFacts } from '#core/module.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
+import { NS_DISCO_INFO } from '#xmpp/ns.ts'
 import { type Element, el } from '#xmpp/stanza.ts'
 
-export const NS_DISCO_INFO = 'http://jabber.org/protocol/disco#info'
+export { NS_DISCO_INFO } from '#xmpp/ns.ts'
 export const NS_DISCO_ITEMS = 'http://jabber.org/protocol/disco#items'
 export const SOFTWARE_NAME = 'Rookery'
 
@@ -23,6 +24,15 @@ export interface Disco {
   readonly items: { add(item: Item): void }
   /** What the host answers for a node: identities, features and forms (§3.2), and its items (§4.2). Either may depend on who asks. */
   readonly nodes: { add(node: string, info: Answer, items?: Answer): void }
+  /** What accounts are, beside accounts, and who answers for their nodes. Filled at start. */
+  readonly accounts: { readonly identities: Element[]; readonly nodes: AccountNodes[] }
+}
+
+/** Nodes that accounts have; who answers says who may know of them, and throws item-not-found where there is none. */
+export interface AccountNodes {
+  info(call: IqCall, node: string): Promise<readonly Element[]>
+  /** Of the account itself where no node is named: who asks may see its presence. */
+  items(call: IqCall, node: string | undefined): Promise<readonly Element[]>
 }
 
 type Answer = (call: IqCall) => readonly Element[]
@@ -76,6 +86,7 @@ export default defineModule<Disco>({
       return info
     }
     const account = accountInfo(app.modules)
+    const accounts = { identities: [] as Element[], nodes: [] as AccountNodes[] }
     const items: Item[] = []
     const nodes = new Map<string, { readonly info: Answer; readonly items: Answer }>()
     const rosters = app.needNamed<Rosters>('roster')
@@ -105,21 +116,49 @@ export default defineModule<Disco>({
       return el('query', NS_DISCO_ITEMS, { node }, ...known.items(call))
     })
 
-    app.iq('get', NS_DISCO_INFO, 'query', 'account', async (call) => {
-      await demandEntitled(call)
-      if (call.payload.attrs.node !== undefined) throw new StanzaError('item-not-found')
-      return el('query', NS_DISCO_INFO, {}, ...account)
-    })
-
-    app.iq('get', NS_DISCO_ITEMS, 'query', 'account', async (call) => {
-      await demandEntitled(call)
-      if (call.payload.attrs.node !== undefined) throw new StanzaError('item-not-found')
-      return el('query', NS_DISCO_ITEMS)
-    })
+    answerForAccounts(app, accounts, account, demandEntitled)
 
     return {
       items: { add: (item) => items.push(item) },
       nodes: { add: (node, info, items = () => []) => nodes.set(node, { info, items }) },
+      accounts,
     }
   },
 })
+
+/** §3.1, §4.1: what is asked of accounts. `info`: what all of them announce. */
+function answerForAccounts(
+  app: App,
+  accounts: Disco['accounts'],
+  info: readonly Element[],
+  demandEntitled: (call: IqCall) => Promise<void>,
+): void {
+  /** Who may see a node may know of it, though he may not know of the account; anybody else is told what he is told of that. */
+  async function ofNode(call: IqCall, ask: (nodes: AccountNodes) => Promise<readonly Element[]>): Promise<readonly Element[]> {
+    try {
+      const [nodes] = accounts.nodes
+      if (nodes === undefined) throw new StanzaError('item-not-found') // §7
+      return await ask(nodes)
+    } catch (error) {
+      await demandEntitled(call)
+      throw error
+    }
+  }
+
+  app.iq('get', NS_DISCO_INFO, 'query', 'account', async (call) => {
+    const { node } = call.payload.attrs
+    if (node !== undefined)
+      return el('query', NS_DISCO_INFO, { node }, ...(await ofNode(call, (nodes) => nodes.info(call, node))))
+    await demandEntitled(call)
+    return el('query', NS_DISCO_INFO, {}, ...accounts.identities, ...info)
+  })
+
+  app.iq('get', NS_DISCO_ITEMS, 'query', 'account', async (call) => {
+    const { node } = call.payload.attrs
+    if (node !== undefined)
+      return el('query', NS_DISCO_ITEMS, { node }, ...(await ofNode(call, (nodes) => nodes.items(call, node))))
+    await demandEntitled(call)
+    const found = await accounts.nodes[0]?.items(call, undefined)
+    return el('query', NS_DISCO_ITEMS, {}, ...(found ?? []))
+  })
+}

@@ -11,7 +11,7 @@
 import { type App, defineModule, type IqCall } from '#core/module.ts'
 import type { AccountRecord } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
-import { type Jid, parseJid } from '#xmpp/jid.ts'
+import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { attr, type Element, el, type Stanza, textOf } from '#xmpp/stanza.ts'
 
@@ -56,10 +56,7 @@ export default defineModule<void, Options>({
     app.iq('get', NS, 'query', 'account', (call) => answerFor(app, logouts, call)) // §3; also for one's own account
     app.answer('last.logout', (account) => logouts.read(parseJid(account), (logout) => logout?.atMs ?? null))
     if (app.role === 'presence' && app.options.storeLogout) {
-      app.copy('inbound', (stanza, { account }) => {
-        if (stanza.name === 'presence' && stanza.type === 'unavailable' && stanza.from.bare === account.bare)
-          return note(app, logouts, account, stanza)
-      })
+      app.on('presence.left', ({ jid, farewell }) => note(app, logouts, bareOf(jid), farewell))
     }
     if (app.role === 'router') app.guard('inbound', (stanza, { account }) => demandEntitledToResource(app, stanza, account))
   },

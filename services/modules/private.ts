@@ -21,7 +21,18 @@ interface Options {
   namespacesMax: number
 }
 
-export default defineModule<void, Options>({
+/** One namespace that is kept in two places. In the order of the account, in the role presence. */
+export interface Overlay {
+  /** What is answered instead of what is stored, which may be nothing. */
+  read(account: Jid, stored: readonly Element[]): Promise<readonly Element[]>
+  /** What a client stores, ahead of its being stored. What it throws is refused. */
+  write(account: Jid, elements: readonly Element[]): Promise<void>
+}
+
+/** By namespace; filled at start. */
+export type Overlays = Map<string, Overlay>
+
+export default defineModule<Overlays, Options>({
   name: 'private',
   home: 'presence', // where what replaces it, personal eventing, has to be
   xeps: [{ number: '0049', version: '1.2' }],
@@ -51,19 +62,23 @@ export default defineModule<void, Options>({
 
   // §2.3: others are refused. With the error they get for an account that is not there: nobody answers them here.
   setup(app) {
-    const storage = new PrivateStorage(app, app.journal('private'))
+    const overlays: Overlays = new Map()
+    const storage = new PrivateStorage(app, app.journal('private'), overlays)
     app.iq('get', NS, 'query', 'self', ({ account, payload }) => storage.get(account, payload))
     app.iq('set', NS, 'query', 'self', ({ account, payload }) => storage.set(account, payload))
+    return overlays
   },
 })
 
 class PrivateStorage {
   readonly #options: Options
   readonly #journal: AccountJournal
+  readonly #overlays: Overlays
 
-  constructor({ options }: App<Options>, journal: AccountJournal) {
+  constructor({ options }: App<Options>, journal: AccountJournal, overlays: Overlays) {
     this.#options = options
     this.#journal = journal
+    this.#overlays = overlays
   }
 
   async get(account: Jid, query: Element): Promise<Element> {
@@ -71,12 +86,17 @@ class PrivateStorage {
     if (ns === undefined) throw new StanzaError('bad-request', 'name what you ask for, by an element of its namespace')
     if (others.length > 0) throw new StanzaError('bad-request', 'one namespace at a time')
     const [name, asked] = ns
-    const id = idOf(name)
-    const bounds = { after: `${id.slice(0, -1)}a`, before: `${id.slice(0, -1)}c`, limit: 1 } // both ends exclusive
-    for await (const { entry } of this.#journal.range(account, bounds)) {
-      return el('query', NS, {}, ...elementsOf(entry))
-    }
+    const stored = await this.#stored(account, name)
+    const elements = (await this.#overlays.get(name)?.read(account, stored)) ?? stored
+    if (elements.length > 0) return el('query', NS, {}, ...elements)
     return el('query', NS, {}, ...asked.map((element) => el(element.name, element.ns))) // nothing is stored
+  }
+
+  async #stored(account: Jid, ns: string): Promise<readonly Element[]> {
+    const id = idOf(ns)
+    const bounds = { after: `${id.slice(0, -1)}a`, before: `${id.slice(0, -1)}c`, limit: 1 } // both ends exclusive
+    for await (const { entry } of this.#journal.range(account, bounds)) return elementsOf(entry)
+    return []
   }
 
   /** All namespaces of a set are stored, or none. */
@@ -91,6 +111,7 @@ class PrivateStorage {
       entries.set(idOf(ns), entry)
     }
     await this.#demandRoom(account, entries)
+    for (const [ns, elements] of asked) await this.#overlays.get(ns)?.write(account, elements)
     for (const [id, entry] of entries) {
       if (entry === NOTHING) this.#journal.remove(account, id)
       else this.#journal.append(account, id, entry)

@@ -29,10 +29,37 @@ interface Options {
   hostDescription: string
 }
 
+declare module '#core/hooks.ts' {
+  interface Events {
+    /** At presence(account), in its order: a vCard was stored, or is gone. */
+    'vcard.changed': VCardChanged
+  }
+}
+
+export interface VCardChanged {
+  readonly account: Jid
+  /** Undefined where it has none that anybody could check. */
+  readonly photo: Photo | undefined
+  /** The module that has stored it, '' for a client. */
+  readonly source: string
+}
+
+/** A picture, in base64, and what its type is said to be. */
+export interface Photo {
+  readonly type: string
+  readonly base64: string
+}
+
+/** For what converts photos (XEP-0398 §3). In the order of the account, in the role presence. */
+export interface PhotoStore {
+  /** Throws not-acceptable where the vCard would be too large. Undefined: it has none from now on. */
+  setPhoto(account: Jid, photo: Photo | undefined, source: string): Promise<void>
+}
+
 /** What is known of a vCard without reading it; null where there is none. */
 type Known = { readonly photo: string } | null
 
-export default defineModule<void, Options>({
+export default defineModule<PhotoStore, Options>({
   name: 'vcard',
   home: 'presence', // presence shows the hash of the photo
   xeps: [
@@ -78,7 +105,7 @@ export default defineModule<void, Options>({
     app.iq('get', NS, 'vCard', 'self', async ({ account }) => (await vcards.read(account)) ?? none('item-not-found')) // §3.1
     // §3.3: anybody may ask. What they are told where there is none is what they are told where there is no account.
     app.iq('get', NS, 'vCard', 'account', async ({ account }) => (await vcards.read(account)) ?? none('service-unavailable'))
-    app.iq('set', NS, 'vCard', 'self', ({ account, payload }) => vcards.write(account, payload))
+    app.iq('set', NS, 'vCard', 'self', ({ account, payload }) => vcards.write(account, payload, ''))
     app.iq('get', NS, 'vCard', 'host', ({ iq }) => hostVCard(iq.to!.domain, app.optionsOf(iq.to!.domain)))
     app.iq('set', NS, 'vCard', 'host', () => {
       throw new StanzaError('not-allowed', 'it is in the configuration')
@@ -88,6 +115,7 @@ export default defineModule<void, Options>({
     if (app.role === 'presence' && app.options.photoInPresence) {
       app.stamp('outbound', (stanza, { account }) => (isAvailable(stanza) ? vcards.stamp(account, stanza) : stanza))
     }
+    return vcards
   },
 })
 
@@ -109,7 +137,7 @@ function none(condition: 'item-not-found' | 'service-unavailable'): never {
 /** Resources that are remembered to show no photo because there was none. */
 const EMPTIED_MAX = 10_000
 
-class VCards {
+class VCards implements PhotoStore {
   readonly #app: App<Options>
   readonly #bytesMax: number
   readonly #journal: AccountJournal
@@ -138,7 +166,7 @@ class VCards {
    * §3.2: the whole is replaced. An empty one is none: there is no other way to delete it. Contacts see another photo at
    * once, by the presence of every resource, since the clients of the others do not know of it (XEP-0398 §4).
    */
-  async write(account: Jid, vcard: Element): Promise<void> {
+  async write(account: Jid, vcard: Element, source: string): Promise<void> {
     const entry = this.#entryOf(vcard)
     const photo = photoHash(vcard)
     const { before } = await this.#known.update(account, (before) => {
@@ -152,6 +180,16 @@ class VCards {
     })
     if (this.#app.options.photoInPresence && (before?.photo ?? '') !== photo)
       await this.#app.reshow(account, (presence) => this.#showing(presence, photo))
+    await this.#app.emit('vcard.changed', { account, photo: photo === '' ? undefined : photoOf(vcard), source })
+  }
+
+  async setPhoto(account: Jid, photo: Photo | undefined, source: string): Promise<void> {
+    const vcard = (await this.read(account)) ?? el('vCard', NS)
+    const others = vcard.children.filter((child) => typeof child === 'string' || child.name !== 'PHOTO' || child.ns !== NS)
+    const replaced =
+      photo === undefined ? [] : [el('PHOTO', NS, {}, el('TYPE', NS, {}, photo.type), el('BINVAL', NS, {}, photo.base64))]
+    if (photo === undefined && others.length === vcard.children.length) return
+    await this.write(account, { ...vcard, children: [...others, ...replaced] }, source)
   }
 
   /** A presence that was shown, with the hash of another photo, or with the news that there is none. */
@@ -220,9 +258,16 @@ function update(hash: string): Element {
 
 /** XEP-0153 §3.1: of the picture itself. '' where there is none, or where it is not base64: nobody could check it. */
 function photoHash(vcard: Element): string {
-  const photo = childOf(vcard, 'PHOTO', NS)
-  const data = photo && childOf(photo, 'BINVAL', NS)
-  const base64 = data === undefined ? '' : textOf(data).replace(/\s+/g, '') // §4.6
+  const { base64 } = photoOf(vcard)
   if (base64 === '' || base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) return ''
   return createHash('sha1').update(base64, 'base64').digest('hex')
+}
+
+/** As it stands there; '' for what does not. */
+function photoOf(vcard: Element): Photo {
+  const photo = childOf(vcard, 'PHOTO', NS)
+  const data = photo && childOf(photo, 'BINVAL', NS)
+  const type = photo && childOf(photo, 'TYPE', NS)
+  const base64 = data === undefined ? '' : textOf(data).replace(/\s+/g, '') // §4.6
+  return { type: type === undefined ? '' : textOf(type).trim(), base64 }
 }

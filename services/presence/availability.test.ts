@@ -4,7 +4,8 @@ import { priorityOf } from '#core/priority.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { type Element, el, type Stanza, stanza } from '#xmpp/stanza.ts'
-import { Availability, samePresence } from './availability.ts'
+import { Availability } from './availability.ts'
+import { samePresence } from './canonical.ts'
 
 const ROMEO = parseJid('romeo@example.org/orchard')
 const child = (name: string, text: string) => el(name, NS_CLIENT, {}, text)

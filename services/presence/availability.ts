@@ -6,6 +6,7 @@ import { knownPriority, priorityOf } from '#core/priority.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
+import { samePresence } from './canonical.ts'
 
 export interface AvailabilityLimits {
   /** Resources of one account. The router bounds its sessions; this is for the case that it does not. */
@@ -19,16 +20,21 @@ export const AVAILABILITY_LIMITS: AvailabilityLimits = { resourcesMax: 100, dire
 export interface AvailableResource {
   readonly resource: string
   readonly sessionId: string
-  /** The presence last broadcast, as the client sent it. */
+  /** What contacts have been shown last. */
   readonly presence: Stanza
+  /** What the client has sent last: the same, or what waits to be shown (coalescing.ts). */
+  readonly latest: Stanza
   /** -128 to 127. */
   readonly priority: number
   /** It is as the client sent it, and has not passed the outbound hooks here: an edge has told of it. */
   readonly raw: boolean
 }
 
-/** 'initial': the session was not available before (§4.2); 'unchanged': contacts have this already. */
-export type PresenceNews = 'initial' | 'changed' | 'unchanged'
+/**
+ * 'initial': the session was not available before (§4.2); 'unchanged': it says what it has said last. 'diverged': it may be that,
+ * or not, and somebody was sent directed presence since.
+ */
+export type PresenceNews = 'initial' | 'changed' | 'diverged' | 'unchanged'
 
 /** Whom to tell that a resource is gone (§4.5.2, §4.6.3). */
 export interface Departure {
@@ -49,18 +55,34 @@ export class Availability {
   }
 
   /**
-   * A session broadcasts that it is available (§4.2, §4.4). Throws bad-request on a priority that is none, and
+   * A session broadcasts that it is available (§4.2, §4.4): what contacts are shown is that where it is new, and else what they
+   * were shown before, until it is `sent`. Throws bad-request on a priority that is none, and
    * resource-constraint on a resource too many; nothing is changed then.
    */
   set(resource: string, sessionId: string, presence: Stanza): PresenceNews {
     const priority = priorityOf(presence)
     const shown = this.#open(resource)
     const before = shown.broadcast
-    shown.broadcast = { resource, sessionId, presence, priority, raw: false }
+    const isInitial = before === undefined || before.sessionId !== sessionId
+    shown.broadcast = {
+      resource,
+      sessionId,
+      presence: isInitial ? presence : before.presence,
+      latest: presence,
+      priority,
+      raw: false,
+    }
     const { diverged } = shown
     shown.diverged = false
-    if (before === undefined || before.sessionId !== sessionId) return 'initial'
-    return !diverged && samePresence(before.presence, presence) ? 'unchanged' : 'changed'
+    if (isInitial) return 'initial'
+    if (diverged) return 'diverged'
+    return samePresence(before.latest, presence) ? 'unchanged' : 'changed'
+  }
+
+  /** Contacts are shown this of a resource that is available. */
+  sent(resource: string, presence: Stanza): void {
+    const shown = this.#find(resource)
+    if (shown?.broadcast !== undefined) shown.broadcast = { ...shown.broadcast, presence }
   }
 
   /**
@@ -71,7 +93,8 @@ export class Availability {
     const priority = presence === undefined ? undefined : knownPriority(presence)
     if (priority === undefined && directed.length === 0) return false
     const shown = this.#open(resource)
-    if (priority !== undefined) shown.broadcast = { resource, sessionId, presence: presence!, priority, raw: true }
+    if (priority !== undefined)
+      shown.broadcast = { resource, sessionId, presence: presence!, latest: presence!, priority, raw: true }
     for (const to of directed.slice(0, this.#limits.directedMax)) {
       shown.diverged = true
       shown.directed ??= new Map()
@@ -83,7 +106,8 @@ export class Availability {
   /** A presence that an edge has told of has passed the hooks. */
   ripen({ resource, sessionId, priority }: AvailableResource, presence: Stanza): void {
     const shown = this.#find(resource)
-    if (shown?.broadcast?.sessionId === sessionId) shown.broadcast = { resource, sessionId, presence, priority, raw: false }
+    if (shown?.broadcast?.sessionId === sessionId)
+      shown.broadcast = { resource, sessionId, presence, latest: presence, priority, raw: false }
   }
 
   /** Those that have not. */
@@ -151,6 +175,18 @@ export class Availability {
     return this.#find(resource) !== undefined
   }
 
+  /** At least one resource is available. */
+  get isAvailable(): boolean {
+    for (const { broadcast } of this.#resources) if (broadcast !== undefined) return true
+    return false
+  }
+
+  /** The session has sent directed presence that is not taken back. */
+  hasDirected(resource: string, sessionId: string): boolean {
+    for (const target of this.#find(resource)?.directed?.values() ?? []) if (target.sessionId === sessionId) return true
+    return false
+  }
+
   /** In the order in which they were first heard of. What answers a probe (§4.3.2), and what follows an approval (§3.1.5). */
   available(): AvailableResource[] {
     const list: AvailableResource[] = []
@@ -204,11 +240,6 @@ export class Availability {
     if (shown.broadcast === undefined && shown.directed === undefined)
       this.#resources = this.#resources.filter((other) => other !== shown)
   }
-}
-
-/** Whether two presences show a contact the same: the `id` does not count. */
-export function samePresence(a: Stanza, b: Stanza): boolean {
-  return a.type === b.type && a.lang === b.lang && Buffer.compare(a.payload, b.payload) === 0
 }
 
 interface Shown {

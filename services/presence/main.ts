@@ -1,19 +1,23 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
 import type { CallHandlers } from '#core/call.ts'
-import type { Fields, Origin } from '#core/envelope.ts'
+import type { Fields, Origin, Watch } from '#core/envelope.ts'
 import type { OfAccounts } from '#core/held.ts'
 import type { Passage } from '#core/hooks.ts'
+import type { ShownOptions } from '#core/module.ts'
 import { Owner } from '#core/owner.ts'
 import { takePassedOn } from '#core/pass-on.ts'
 import type { LazyPassage } from '#core/passage.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import { type BoundSession, Registry } from '#core/registry.ts'
-import type { ToldSession } from '#core/resync-frame.ts'
+import type { ToldSession, ToldWatches } from '#core/resync-frame.ts'
 import type { RolePart } from '#core/role.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
+import { Audiences } from './audiences.ts'
+import { Hiding } from './hiding.ts'
 import { Presences } from './presences.ts'
+import { Resources } from './resources.ts'
 import roster, { type Rosters } from './roster.ts'
 import { Subscribing } from './subscribing.ts'
 import { isSubscriptionType } from './subscription.ts'
@@ -43,12 +47,24 @@ export async function startPresence(process: Process): Promise<RunningRole> {
     () => owner.lanes.pending,
   )
   process.metrics.watch('presence_sessions', 'Sessions this presence service knows.', () => sessions.size)
+  const { sent } = owner.multicast
+  process.metrics.watchTotal(
+    'presence_bus_messages_total',
+    'Bodies that this presence service has sent to edges.',
+    () => sent.bodies,
+  )
+  process.metrics.watchTotal(
+    'presence_bus_bytes_total',
+    'Bytes of what this presence service has sent to edges.',
+    () => sent.bytes,
+  )
   const passedOn = owner.held.all ? undefined : takePassedOn(owner)
   return {
     name: 'presence',
     owning: owner.takeOver,
     async stop() {
       passedOn?.close()
+      part.flush()
       await owner.stop()
     },
   }
@@ -60,6 +76,7 @@ class PresencePart implements RolePart {
   readonly #owner: Owner
   readonly #sessions: Registry
   #rosters!: Rosters
+  #audiences!: Audiences
   #presences!: Presences
   #subscribing!: Subscribing
 
@@ -78,8 +95,11 @@ class PresencePart implements RolePart {
   /** The API of the roster module, which is there once the owner has set it up. */
   set rosters(rosters: Rosters) {
     this.#rosters = rosters
-    this.#presences = new Presences(this.#owner, this.#sessions, rosters)
-    this.#subscribing = new Subscribing(this.#owner, rosters, this.#presences)
+    const resources = new Resources(this.#owner, this.#sessions, rosters)
+    this.#audiences = new Audiences(this.#owner, resources)
+    this.#presences = new Presences(this.#owner, resources, this.#audiences)
+    this.#subscribing = new Subscribing(this.#owner, rosters, resources, this.#audiences)
+    new Hiding(this.#owner, resources, this.#audiences)
   }
 
   sessions(account: string): readonly BoundSession[] {
@@ -134,8 +154,38 @@ class PresencePart implements RolePart {
     done()
   }
 
-  inboundMany(stanza: Stanza, accounts: readonly string[], done: () => void): void {
-    this.#presences.receiveMany(stanza, accounts, done)
+  watch(watch: Watch, done: () => void): void {
+    this.#audiences.receive(watch, done)
+  }
+
+  shown(account: Jid, stanza: Stanza, options: ShownOptions): void {
+    this.#audiences.publish(account, stanza, options)
+  }
+
+  /** Contacts are shown what waits: this process goes, or the accounts do. */
+  flush(of: OfAccounts = () => true): void {
+    this.#presences.flush(of)
+  }
+
+  async releasing(gone: OfAccounts): Promise<void> {
+    this.flush(gone)
+  }
+
+  watchingEdges(): Iterable<string> {
+    return this.#audiences.watches.edges()
+  }
+
+  edgeDied(edge: string): void {
+    this.#audiences.watches.removeEdge(edge)
+    this.#owner.multicast.order({ edge, session: '' }, 'forgotten', {}) // should it live all the same, it tells again (edge/refresh.ts)
+  }
+
+  adoptWatches(told: readonly ToldWatches[]): void {
+    this.#presences.adoptWatches(told)
+  }
+
+  othersChanged(of: OfAccounts): void {
+    this.#presences.doubt(of)
   }
 
   nobody(stanza: Stanza): void {

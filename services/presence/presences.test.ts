@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { defineModule } from '#core/module.ts'
 import { QUIET_MS } from '#core/readings.ts'
-import { TableUnavailable } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
@@ -92,14 +91,14 @@ describe('RFC 6121 §4.2 initial presence', () => {
     expect(romeo.received.find(({ from }) => from.resource === 'balcony')).toMatchObject({ to: { bare: ROMEO } })
   })
 
-  test('a contact that is connected and not available is said to be unavailable (§4.3.2)', async () => {
+  test('of a contact that is connected and not available nothing is shown: he who has just come thinks him unavailable (§4.3.2)', async () => {
     await using server = await cast()
     await server.connect(`${JULIET}/silent`)
     const hidden = await server.online(`${JULIET}/hidden`)
     hide(hidden)
     await server.quiet()
     const romeo = await server.online(`${ROMEO}/orchard`)
-    expect(shown(romeo, JULIET)).toEqual(['juliet: unavailable'])
+    expect(shown(romeo, JULIET)).toEqual([])
   })
 
   test('contacts who are offline cost no read', async () => {
@@ -517,41 +516,29 @@ describe('presence while the table is away, or hooks wait for it', () => {
     expect(shown(romeo, JULIET)).toEqual(['balcony: available'])
   })
 
-  test.each(['at once', 'later'])(
-    'a recipient whose hooks find the table away (%s) gets it afterwards, in order; the others do not wait',
-    async (when) => {
-      const clock = manualClock()
-      let away = false
-      const guard = defineModule({
-        name: 'guard',
-        home: 'router',
-        xeps: [],
-        setup(app) {
-          app.guard('inbound', ({ from }, { account }) => {
-            if (!away || account.bare !== JULIET || from.bare !== ROMEO) return
-            if (when === 'later') return Promise.reject(new TableUnavailable('away'))
-            throw new TableUnavailable('away')
-          })
-        },
-      })
-      await using server = await harness([guard], { clock })
-      await subscribe(server, ROMEO, JULIET, ROSALINE)
-      const [romeo, juliet, rosaline] = [
-        await server.online(`${ROMEO}/orchard`),
-        await server.online(`${JULIET}/balcony`),
-        await server.online(`${ROSALINE}/hall`),
-      ]
-      for (const client of [juliet, rosaline]) client.received.length = 0
-      away = true
-      for (const text of ['one', 'two', 'three']) show(romeo, text)
-      for (let i = 0; i < 5; i++) await clock.settle(100)
-      expect([shown(juliet), shown(rosaline)]).toEqual([[], ['orchard: one', 'orchard: two', 'orchard: three']])
-      away = false
-      for (let i = 0; i < 10; i++) await clock.settle(1_000)
-      await server.quiet()
-      expect(shown(juliet)).toEqual(['orchard: one', 'orchard: two', 'orchard: three'])
-    },
-  )
+  test('no inbound hook is asked about a broadcast: who does not want it does not watch; about directed presence it is', async () => {
+    const asked: string[] = []
+    const guard = defineModule({
+      name: 'guard',
+      home: 'router',
+      xeps: [],
+      setup(app) {
+        app.guard('inbound', ({ name, type, from, to }, { account }) => {
+          if (app.role === 'presence' && name === 'presence' && type === '')
+            asked.push(`${from.local} to ${account.local}${to === undefined ? '' : ', directed'}`)
+        })
+      },
+    })
+    await using server = await harness([guard])
+    await subscribe(server, ROMEO, JULIET)
+    const [romeo, juliet] = [await server.online(`${ROMEO}/orchard`), await server.online(`${JULIET}/balcony`)]
+    show(romeo, 'here')
+    await server.quiet()
+    expect([asked, shown(juliet, ROMEO)]).toEqual([[], ['orchard: available', 'orchard: here']])
+    direct(romeo, JULIET)
+    await server.quiet()
+    expect(asked).toEqual(['romeo to juliet, directed'])
+  })
 
   test('a stamp that takes its time, or rewrites, keeps the order of what a watcher sees', async () => {
     const stamp = defineModule({
@@ -571,7 +558,7 @@ describe('presence while the table is away, or hooks wait for it', () => {
     const [romeo, juliet] = [await server.online(`${ROMEO}/orchard`), await server.online(`${JULIET}/balcony`)]
     juliet.received.length = 0
     const texts = Array.from({ length: 30 }, (_, i) => `${i}`)
-    for (const text of texts) show(romeo, text)
+    for (const text of texts) romeo.send(romeo.stanza('presence', { to: parseJid(JULIET) }, status(text)))
     await server.quiet()
     expect(shown(juliet)).toEqual(texts.map((text) => `orchard: ${text}`))
   })

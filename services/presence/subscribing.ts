@@ -3,27 +3,31 @@
 // What changes is staged first; whatever others are told follows, in the order of the RFC, when it is durable: a task
 // whose table is away is run again, and nobody may hear of a change twice, nor of one that a crash undoes. Meanwhile the
 // account goes on. So `unavailable` is made when the right to see presence ends, for the resources there are then: none
-// of what they send later goes to that contact any more. The presence for a new watcher is the one at the time he gets it.
+// of what they send later goes to that contact any more. A contact who may see presence from now on hears so, and his owner has
+// his edges watch: what he is shown then is the presence at the time (audiences.ts).
 import { errorOf } from '#core/answer.ts'
 import type { Origin } from '#core/envelope.ts'
 import type { Owner } from '#core/owner.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
-import type { Presences } from './presences.ts'
+import type { Audiences } from './audiences.ts'
+import type { Resources } from './resources.ts'
 import type { Rosters } from './roster.ts'
-import { pendingOf } from './roster-item.ts'
-import { type Farewell, farewell, inbound, outbound, type SubscriptionType } from './subscription.ts'
+import { pendingOf, type RosterItem } from './roster-item.ts'
+import { type Change, type Farewell, farewell, inbound, outbound, type SubscriptionType, seenBy, sees } from './subscription.ts'
 
 export class Subscribing {
   readonly #owner: Owner
   readonly #rosters: Rosters
-  readonly #presences: Presences
+  readonly #resources: Resources
+  readonly #audiences: Audiences
 
-  constructor(owner: Owner, rosters: Rosters, presences: Presences) {
+  constructor(owner: Owner, rosters: Rosters, resources: Resources, audiences: Audiences) {
     this.#owner = owner
     this.#rosters = rosters
-    this.#presences = presences
+    this.#resources = resources
+    this.#audiences = audiences
     rosters.onFarewell = (account, contact, farewell) => this.#sayFarewell(account, contact, farewell)
   }
 
@@ -38,18 +42,20 @@ export class Subscribing {
     const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
     const change = outbound(before, contact.bare, type)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
-    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
-    const release = (): void => {
-      for (const unavailable of leave) this.#owner.send(unavailable) // §3.2.2: before the stanza
+    if (change.presence === 'send-unavailable') this.#audiences.revoke(account, contact) // §3.2.2: before the stanza
+    const handedOn = (): void => {
+      done()
+      if (sees(before) && !sees(change.after)) this.#audiences.follow(account, contact.bare) // whom he has heard from first
+    }
+    this.#owner.commit.after(account.bare, () => {
       if (!change.route) return done()
       if (!this.#owner.isLocal(contact.domain)) {
         this.#owner.reply(errorOf(presence, new StanzaError('remote-server-not-found'))!, origin)
         return done()
       }
-      this.#owner.send(readdress(presence, { from: account, to: contact }), done)
-      if (change.presence === 'send-presence') this.#showTo(account, contact)
-    }
-    this.#owner.commit.after(account.bare, release)
+      this.#owner.send(readdress(presence, { from: account, to: contact }), handedOn)
+      this.#show(account, contact, before, change)
+    })
   }
 
   /** To one of our accounts. */
@@ -61,7 +67,7 @@ export class Subscribing {
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
     if (change.deliver) {
       const shown = readdress(presence, { from: contact, to: account })
-      const targets = type === 'subscribe' ? [...this.#presences.available(account.bare)] : this.#rosters.interested(account)
+      const targets = type === 'subscribe' ? [...this.#resources.available(account.bare)] : this.#rosters.interested(account)
       this.#owner.commit.after(account.bare, () => this.#owner.multicast.fanOut(targets, shown, 'kept'))
     }
     if (change.autoReply !== undefined) {
@@ -69,36 +75,26 @@ export class Subscribing {
         this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' })),
       ) // §3.4.3
     }
-    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
-    this.#owner.commit.after(account.bare, () => {
-      for (const unavailable of leave) this.#owner.send(unavailable)
-      if (change.presence === 'send-presence') this.#showTo(account, contact)
-    })
+    if (change.presence === 'send-unavailable') this.#audiences.revoke(account, contact)
+    this.#owner.commit.after(account.bare, () => this.#show(account, contact, before, change))
+    if (sees(before) !== sees(change.after) || type === 'subscribed') this.#audiences.follow(account, contact.bare)
     this.#owner.commit.after(account.bare, done)
   }
 
-  /** The current presence of each resource, to a contact who may see it now. */
-  #showTo(account: Jid, contact: Jid): void {
-    for (const { presence } of this.#presences.of(account.bare)?.available() ?? [])
-      this.#owner.send(readdress(presence, { to: contact }))
-  }
-
-  /** What tells a contact who may see presence no longer that each available resource is gone: to be sent to him. */
-  #leaveFrom(account: Jid, contact: Jid): readonly Stanza[] {
-    const availability = this.#presences.of(account.bare)
-    if (availability === undefined) return []
-    const leave = availability
-      .available()
-      .map(({ presence }) => stanza('presence', presence.from, { to: contact, type: 'unavailable' }))
-    availability.forget(contact.bare)
-    return leave
+  /** One who has just come to see the account is greeted when he watches it; one who could all along has lost what he was shown (§3.1.3). */
+  #show(account: Jid, contact: Jid, before: RosterItem | undefined, { presence: duty }: Change): void {
+    if (duty !== 'send-presence') return
+    if (!seenBy(before)) return this.#audiences.allow(account, contact)
+    for (const { presence } of this.#resources.shown(account.bare)) this.#owner.send(readdress(presence, { to: contact }))
   }
 
   #sayFarewell(account: Jid, contact: Jid, { types, presence }: Farewell): void {
-    const leave = presence === undefined ? [] : this.#leaveFrom(account, contact)
+    if (presence !== undefined) this.#audiences.revoke(account, contact)
     this.#owner.commit.after(account.bare, () => {
-      for (const unavailable of leave) this.#owner.send(unavailable)
-      for (const type of types) this.#owner.send(stanza('presence', account, { to: contact, type }))
+      for (const type of types) {
+        const heard = type === 'unsubscribe' ? () => this.#audiences.follow(account, contact.bare) : undefined
+        this.#owner.send(stanza('presence', account, { to: contact, type }), heard)
+      }
     })
   }
 

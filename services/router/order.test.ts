@@ -363,7 +363,7 @@ function countAcks(server: TestServer): { sent: Set<string>; acked: Map<string, 
   for (const role of ['router', 'presence']) {
     bus.subscribe(`lane.${role}.${id}`, (body) => {
       const frame = new Reader(body)
-      const { source } = readLaneHead(frame, 0)
+      const { source } = readLaneHead(frame)
       if (!sources.has(source)) count(source)
       while (!frame.done) {
         sent.add(`${source} ${role} ${frame.u32()}`)

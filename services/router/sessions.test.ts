@@ -360,7 +360,7 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
     romeo.send(romeo.stanza('presence', { to: parseJid('mercutio@example.org'), type: 'subscribe' }))
     romeo.send(romeo.stanza('presence', {}))
     await all.server.quiet()
-    expect(romeo.received[0]).toMatchObject({ id: 'go', type: 'result' })
+    expect(romeo.received.find(({ name }) => name === 'iq')).toMatchObject({ id: 'go', type: 'result' })
     expect(romeo.closed?.condition).toBe('not-authorized')
     expect(await rowsOf(all.table, ROMEO)).toEqual([])
     expect(await sessionsOf(all.server, ROMEO)).toEqual([])

@@ -37,6 +37,7 @@ export interface RosterItem {
 export type SlixEvent =
   | { event: 'message'; type: string; from: string; to: string; body: string; delay: string | null }
   | { event: 'presence'; type: string; from: string; show: string; status: string }
+  | { event: 'published'; from: string; node: string; items: Record<string, string>; retracted: string[] }
   | { event: 'roster'; items: Record<string, RosterItem> }
   | { event: 'disconnected'; reason: string }
 
@@ -64,6 +65,8 @@ export interface ConnectOptions {
   readonly register?: boolean
   /** With stream management (XEP-0198). */
   readonly managed?: boolean
+  /** With personal eventing (XEP-0163): the nodes it wants to hear of. */
+  readonly interests?: readonly string[]
 }
 
 interface Answer {
@@ -108,7 +111,7 @@ export class Slixmpp {
   /** Logs in, gets the roster, becomes available. Trusts the server's certificate and no other. */
   async connect(
     account: Account,
-    { resource, directTls = false, register = false, managed = false }: ConnectOptions = {},
+    { resource, directTls = false, register = false, managed = false, interests }: ConnectOptions = {},
   ): Promise<Online> {
     const ca = join(this.#folder, 'ca.pem')
     writeFileSync(ca, await certificateOf(this.#server))
@@ -121,6 +124,7 @@ export class Slixmpp {
       direct_tls: directTls,
       register,
       managed,
+      ...(interests !== undefined && { interests }),
     })) as Online
   }
 
@@ -168,6 +172,29 @@ export class Slixmpp {
     return (await this.#do('archive', { peer, reverse })) as Archived[]
   }
 
+  /** To one's own account (XEP-0060 §7.1), with publish-options where they are given. */
+  async publish(node: string, item: string, payload: string, options?: Readonly<Record<string, string>>): Promise<void> {
+    await this.#do('publish', { node, item, payload, ...(options && { options }) })
+  }
+
+  async retract(node: string, item: string): Promise<void> {
+    await this.#do('retract', { node, item })
+  }
+
+  /** Payloads by the ids of their items. */
+  async items(jid: string, node: string): Promise<Record<string, string>> {
+    return (await this.#do('items', { jid, node })) as Record<string, string>
+  }
+
+  /** Publishes a picture, in base64, as one's avatar (XEP-0084); its id. */
+  async avatar(data: string, options: Readonly<Record<string, string>>): Promise<string> {
+    return (await this.#do('avatar', { data, options })) as string
+  }
+
+  async avatarOf(jid: string, item: string): Promise<string> {
+    return (await this.#do('avatar_of', { jid, item })) as string
+  }
+
   async disconnect(): Promise<void> {
     await this.#do('disconnect', {})
   }
@@ -181,6 +208,10 @@ export class Slixmpp {
       if (event.type !== type || (show !== undefined && event.show !== show)) return false
       return event.from === from || event.from.split('/')[0] === from
     })
+  }
+
+  published(awaited: string, from: string, node: string) {
+    return this.#event(awaited, 'published', (event) => event.from === from && event.node === node)
   }
 
   push(awaited: string) {

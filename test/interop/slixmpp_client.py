@@ -2,16 +2,18 @@
 
 In:   {"id": 1, "do": "connect", ...}
 Out:  {"id": 1, "ok": ...} or {"id": 1, "error": "..."} for each command, in the order in which they end, and
-      {"event": "message" | "presence" | "roster" | "disconnected", ...} for whatever the server sends unasked.
+      {"event": "message" | "published" | "presence" | "roster" | "disconnected", ...} for whatever the server sends unasked.
 
 Everything protocol-shaped is slixmpp's own work; this file only translates. It runs with Debian's slixmpp 1.8 and
 with 1.17 from PyPI, whose `connect` differs. Subscriptions are never answered by themselves: the test does it.
 """
 
 import asyncio
+import base64
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import slixmpp
 from slixmpp.exceptions import IqError, IqTimeout
@@ -19,6 +21,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
 IQ_TIMEOUT_S = 8
+NS_EVENT = "{http://jabber.org/protocol/pubsub#event}"
 
 
 def out(**line):
@@ -27,7 +30,7 @@ def out(**line):
 
 
 class Puppet(slixmpp.ClientXMPP):
-    def __init__(self, jid, password, ca, register, managed):
+    def __init__(self, jid, password, ca, register, managed, interests):
         super().__init__(jid, password)
         self.ca_certs = Path(ca)
         self.registering = register
@@ -36,6 +39,11 @@ class Puppet(slixmpp.ClientXMPP):
         self.roster.auto_subscribe = False
         for plugin in ("xep_0030", "xep_0199", "xep_0203", "xep_0313"):
             self.register_plugin(plugin)
+        self.interests = interests
+        if interests is not None:
+            for plugin in ("xep_0060", "xep_0084", "xep_0115", "xep_0163", "xep_0172"):
+                self.register_plugin(plugin)
+            self.register_handler(Callback("every event of a node", StanzaPath("message/pubsub_event"), self.heard))
         if managed:
             self.register_plugin("xep_0198")
             self.add_event_handler("session_resumed", lambda _: self.settle(None))
@@ -83,6 +91,26 @@ class Puppet(slixmpp.ClientXMPP):
         self.settle(f"disconnected: {reason}")
         out(event="disconnected", reason=str(reason or ""))
 
+    async def announce(self):
+        """XEP-0163 §4.2: what it wants to hear of is in its capabilities, which the next presence has."""
+        for node in self.interests:
+            added = self["xep_0030"].add_feature(f"{node}+notify")
+            if asyncio.iscoroutine(added):
+                await added
+        await self["xep_0115"].update_caps(broadcast=False)
+
+    def heard(self, message):
+        items = message.xml.find(f"{NS_EVENT}event/{NS_EVENT}items")
+        if items is None:
+            return
+        out(
+            event="published",
+            **{"from": str(message["from"])},
+            node=items.get("node"),
+            items={item.get("id"): ElementTree.tostring(item[0], "unicode") for item in items if len(item) > 0},
+            retracted=[item.get("id") for item in items.findall(f"{NS_EVENT}retract")],
+        )
+
     def told(self, message):
         stamp = message["delay"]["stamp"] if message.get_plugin("delay", check=True) else None
         out(
@@ -119,11 +147,13 @@ class Driver:
     def __init__(self):
         self.client = None
 
-    async def connect(self, jid, password, host, port, ca, direct_tls=False, register=False, managed=False):
-        client = self.client = Puppet(jid, password, ca, register, managed)
+    async def connect(self, jid, password, host, port, ca, direct_tls=False, register=False, managed=False, interests=None):
+        client = self.client = Puppet(jid, password, ca, register, managed, interests)
         self.address = (host, port, direct_tls)
         await self.dial()
         roster = await self.roster()
+        if interests is not None:
+            await client.announce()
         client.send_presence()
         mechanism = client["feature_mechanisms"].mech
         return {
@@ -210,6 +240,43 @@ class Driver:
                 "stamp": result["forwarded"]["delay"]["stamp"].isoformat(),
             })
         return messages
+
+    async def publish(self, node, item, payload, options=None):
+        form = None
+        if options is not None:
+            form = self.client["xep_0004"].make_form(ftype="submit")
+            form.add_field(var="FORM_TYPE", ftype="hidden", value="http://jabber.org/protocol/pubsub#publish-options")
+            for name, value in options.items():
+                form.add_field(var=f"pubsub#{name}", value=value)
+        element = ElementTree.fromstring(payload)
+        await self.client["xep_0060"].publish(None, node, id=item, payload=element, options=form, timeout=IQ_TIMEOUT_S)
+
+    async def retract(self, node, item):
+        await self.client["xep_0060"].retract(None, node, item, notify="1", timeout=IQ_TIMEOUT_S)
+
+    async def items(self, jid, node):
+        answer = await self.client["xep_0060"].get_items(jid, node, timeout=IQ_TIMEOUT_S)
+        return {item["id"]: ElementTree.tostring(item["payload"], "unicode") for item in answer["pubsub"]["items"]}
+
+    async def avatar(self, data, options):
+        """XEP-0084 as slixmpp does it; `data` is base64."""
+        picture = base64.b64decode(data)
+        plugin = self.client["xep_0084"]
+        id = plugin.generate_id(picture)
+        form = self.client["xep_0004"].make_form(ftype="submit")
+        form.add_field(var="FORM_TYPE", ftype="hidden", value="http://jabber.org/protocol/pubsub#publish-options")
+        for name, value in options.items():
+            form.add_field(var=f"pubsub#{name}", value=value)
+        await plugin.publish_avatar(picture, options=form, timeout=IQ_TIMEOUT_S)
+        info = {"id": id, "type": "image/png", "bytes": str(len(picture))}
+        await plugin.publish_avatar_metadata([info], options=form, timeout=IQ_TIMEOUT_S)
+        return id
+
+    async def avatar_of(self, jid, item):
+        """The picture, in base64."""
+        answer = await self.client["xep_0084"].retrieve_avatar(jid, item, timeout=IQ_TIMEOUT_S)
+        items = list(answer["pubsub"]["items"])
+        return base64.b64encode(items[0]["avatar_data"]["value"]).decode()
 
     async def disconnect(self):
         await self.client.disconnect()

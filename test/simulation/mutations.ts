@@ -94,7 +94,10 @@ export const MUTATIONS: readonly Mutation[] = [
     rare: true,
     patch: () => patched(Owner.prototype, 'send', overtaking),
   },
-  { name: 'a new owner does not ask the edges', patch: () => patched(Resync.prototype, 'ask', () => async () => []) },
+  {
+    name: 'a new owner does not ask the edges',
+    patch: () => patched(Resync.prototype, 'ask', () => async () => ({ sessions: [], watches: [] })),
+  },
   {
     name: 'nobody ends the sessions of a dead edge',
     members: (members) =>

@@ -1,6 +1,6 @@
 // A client's stream as its session at the edge sees it (edge/stream.ts), without bytes and without a login: behind it the session
 // is the edge's own. What is written to the client is on its way for a moment, and lost with the connection.
-import type { Delivery } from '#core/envelope.ts'
+import type { SessionDelivery } from '#core/envelope.ts'
 import type { OpenEdge } from '#edge/main.ts'
 import { EdgeSession } from '#edge/session.ts'
 import type { ClientStream } from '#edge/stream.ts'
@@ -112,7 +112,7 @@ export class SimStream {
   async #bind(account: Jid, name: string): Promise<void> {
     if (this.state === 'closed') return
     const { edge } = this.#host.edge!
-    const early: Delivery[] = []
+    const early: SessionDelivery[] = []
     edge.early.set(name, early)
     const bound = await this.#host.bind(parseJid(account.bare), name, account.resource)
     edge.early.delete(name)

@@ -13,7 +13,8 @@ esac
 data=${DATA:-$(mktemp -d "${TMPDIR:-/tmp}/bench-rookery.XXXXXX")}
 mkdir -p "$data"
 
-# As for the peers: no TLS, no limit of rates, anyone may register, nothing else served. SCRAM keys as by default.
+# As for the peers: no TLS, no limit of rates, anyone may register, nothing else served, and every presence delivered that is no
+# repetition (PRESENCE_WINDOW_MS=1000: as by default). SCRAM keys as by default.
 cat > "$data/rookery.yaml" <<CFG
 domains: [localhost]
 listen: [127.0.0.1]
@@ -27,6 +28,7 @@ limits:
   registrationsPerHourPerAddress: 0
   stanzasPerSecond: 0
   bytesPerSecond: 0
+presence: { windowMs: ${PRESENCE_WINDOW_MS:-0} }
 log: { level: warn, pretty: false }
 modules: { mam: { enabled: $archive } }
 CFG

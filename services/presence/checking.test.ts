@@ -1,0 +1,103 @@
+// Owners that die, and what the next one makes certain: a cluster of its own, with real edges.
+import { afterEach, expect, test } from 'vitest'
+import { openCaller } from '#core/call.ts'
+import { PASSWORD } from '#edge/edge.fixture.ts'
+import { Cluster, ClusterClient, type ClusterOptions, type ClusterProcess } from '#test/cluster-harness.ts'
+
+const clusters: Cluster[] = []
+afterEach(async () => {
+  for (const cluster of clusters.splice(0)) await cluster[Symbol.asyncDispose]()
+})
+
+const bareOf = (jid: string): string => jid.slice(0, jid.indexOf('/'))
+
+/** Romeo at one edge, whom Juliet at the other sees; the first presence service owns him, the other one her. */
+async function stage(options: ClusterOptions = {}) {
+  const cluster = new Cluster(options)
+  clusters.push(cluster)
+  const [edge1, edge2, , presence1, presence2] = (await cluster.open(
+    ['edge'],
+    ['edge'],
+    ['router'],
+    ['presence'],
+    ['presence'],
+  )) as [ClusterProcess, ClusterProcess, ClusterProcess, ClusterProcess, ClusterProcess]
+  const newcomer = async (at: ClusterProcess, owner: ClusterProcess, name: string): Promise<ClusterClient> => {
+    const account = cluster.accountOf(owner, 'presence', name)
+    const caller = openCaller(edge1.bus, edge1.ownership, cluster.clock)
+    await cluster.during(caller.ask('router', account, 'account.create', { password: PASSWORD }))
+    return ClusterClient.connect(cluster, at, `${account}/${name}`)
+  }
+  const romeo = await newcomer(edge1, presence1, 'romeo')
+  const juliet = await newcomer(edge2, presence2, 'juliet')
+  for (const client of [romeo, juliet]) client.send('<presence/>')
+  juliet.send(`<presence type='subscribe' to='${bareOf(romeo.jid)}'/>`)
+  await cluster.pass(200)
+  romeo.send(`<presence type='subscribed' to='${bareOf(juliet.jid)}'/>`)
+  await cluster.until(() => juliet.sees(romeo.jid) === 'available', 'she sees him')
+  await cluster.pass(1_000) // what is durable is in the table
+  const takenBy = (process: ClusterProcess) =>
+    cluster.until(() => cluster.ownerOf('presence', bareOf(romeo.jid)) === process, 'another process owns him')
+  let changes = 0
+  /** His row of her, as of an owner who died before he could tell anybody. */
+  const subscription = async (to: string): Promise<void> => {
+    const key = { pk: `a#${bareOf(romeo.jid)}`, sk: `roster#${bareOf(juliet.jid)}` }
+    const { value } = (await cluster.table.get(key))!
+    const item = { ...JSON.parse(Buffer.from(value).toString()), subscription: to }
+    await cluster.table.put({ ...key, version: `~99999999${++changes}`, value: Buffer.from(JSON.stringify(item)) })
+  }
+  return { cluster, edge1, edge2, presence1, presence2, romeo, juliet, subscription, takenBy }
+}
+
+test('who sees an account though its roster says that she may not, sees it go when another owner has come; and come back, when it says so again', async () => {
+  const { cluster, presence1, presence2, romeo, juliet, subscription, takenBy } = await stage()
+  await subscription('none')
+  presence1.kill()
+  await takenBy(presence2)
+  await cluster.until(() => juliet.sees(romeo.jid) === 'unavailable', 'she sees him go')
+  romeo.send('<presence><status>a secret</status></presence>')
+  await cluster.pass(2_000)
+  expect(juliet.connection.written).not.toContain('a secret')
+
+  await subscription('from')
+  const third = cluster.start('presence')
+  await cluster.settled()
+  presence2.kill()
+  await takenBy(third)
+  await cluster.until(() => juliet.connection.written.includes('a secret'), 'she sees him again, as he is')
+})
+
+test('what an owner has held back when he dies is shown by the next one', async () => {
+  const { cluster, presence1, presence2, romeo, juliet, takenBy } = await stage({ config: { presence: { windowMs: 60_000 } } })
+  for (const text of ['one', 'two']) romeo.send(`<presence><status>${text}</status></presence>`)
+  await romeo.acknowledged(4)
+  await cluster.pass(1_000)
+  expect(juliet.connection.written).not.toContain('two')
+  presence1.kill()
+  await takenBy(presence2)
+  await cluster.until(() => juliet.connection.written.includes('<status>two</status>'), 'she sees the latest')
+})
+
+test('what waits is shown when its account is handed over', async () => {
+  const { cluster, presence1, romeo, juliet } = await stage({ config: { presence: { windowMs: 60_000 } } })
+  for (const text of ['one', 'two']) romeo.send(`<presence><status>${text}</status></presence>`)
+  await romeo.acknowledged(4)
+  await cluster.during(presence1.leave())
+  await cluster.until(() => juliet.connection.written.includes('<status>two</status>'), 'she sees the latest')
+})
+
+test('nothing is shown to an edge that has died, and nobody there is kept', async () => {
+  const { cluster, edge2, presence1, romeo } = await stage()
+  const pairs = (): string => /rookery_presence_pairs (\d+)/.exec(presence1.process.metrics.text())![1]!
+  expect(pairs()).toBe('1')
+  edge2.kill()
+  await cluster.until(() => pairs() === '0', 'they are forgotten', 30_000)
+  const sent: string[] = []
+  cluster.loses = (subject) => {
+    sent.push(subject)
+    return false
+  }
+  romeo.send('<presence><status>alone</status></presence>')
+  await cluster.until(() => romeo.connection.written.includes('alone'), 'he sees it himself')
+  expect(sent.filter((subject) => subject === `edge.${edge2.id}`)).toEqual([])
+})
