@@ -40,6 +40,7 @@ function setUp(edges: readonly string[]) {
     onChange: (listener: () => void) => {
       notice = listener
     },
+    onRead: () => {},
     onFenced: () => {},
   }
   const resync: Resync = new Resync({ id: 'p1', bus, log, clock, members, ownership: soleOwnership('p1') }, 'presence', {
