@@ -1,6 +1,7 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
 import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin } from '#core/envelope.ts'
+import { groupsOf } from '#core/group-administration.ts'
 import type { OfAccounts } from '#core/held.ts'
 import type { Passage } from '#core/hooks.ts'
 import { Owner } from '#core/owner.ts'
@@ -14,6 +15,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { Presences } from './presences.ts'
+import { Regrouping } from './regrouping.ts'
 import roster, { type Rosters } from './roster.ts'
 import { Subscribing } from './subscribing.ts'
 import { isSubscriptionType } from './subscription.ts'
@@ -33,10 +35,13 @@ declare module '#core/call.ts' {
 export const presenceModules = [roster]
 
 export async function startPresence(process: Process): Promise<RunningRole> {
+  const groups = groupsOf(process).directory
+  await groups.start(process.config.domains)
   const owner = await Owner.open(process, 'presence')
   const sessions = new Registry()
   const part = new PresencePart(owner, sessions)
-  part.rosters = owner.start(part)(roster) as Rosters
+  const rosters = owner.start(part)(roster) as Rosters
+  part.rosters = rosters
   process.metrics.watch(
     'presence_lane_pending',
     'Envelopes of this presence service that other owners have not handled yet.',
@@ -49,6 +54,8 @@ export async function startPresence(process: Process): Promise<RunningRole> {
     owning: owner.takeOver,
     async stop() {
       passedOn?.close()
+      groups.close()
+      rosters.stop()
       await owner.stop()
     },
   }
@@ -80,6 +87,7 @@ class PresencePart implements RolePart {
     this.#rosters = rosters
     this.#presences = new Presences(this.#owner, this.#sessions, rosters)
     this.#subscribing = new Subscribing(this.#owner, rosters, this.#presences)
+    new Regrouping(this.#owner, rosters, this.#presences)
   }
 
   sessions(account: string): readonly BoundSession[] {

@@ -4,6 +4,9 @@
 // whose table is away is run again, and nobody may hear of a change twice, nor of one that a crash undoes. Meanwhile the
 // account goes on. So `unavailable` is made when the right to see presence ends, for the resources there are then: none
 // of what they send later goes to that contact any more. The presence for a new watcher is the one at the time he gets it.
+//
+// Subscriptions are the accounts' own; what groups give stands beside them (roster.ts). So a right to see that is taken back
+// ends with no `unavailable` where a group gives it still, and one that a group gives is asked for in vain: it is there.
 import { errorOf } from '#core/answer.ts'
 import type { Origin } from '#core/envelope.ts'
 import type { Owner } from '#core/owner.ts'
@@ -13,7 +16,15 @@ import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Presences } from './presences.ts'
 import type { Rosters } from './roster.ts'
 import { pendingOf } from './roster-item.ts'
-import { type Farewell, farewell, inbound, outbound, type SubscriptionType } from './subscription.ts'
+import {
+  type Farewell,
+  farewell,
+  type InboundChange,
+  inbound,
+  type OutboundChange,
+  outbound,
+  type SubscriptionType,
+} from './subscription.ts'
 
 export class Subscribing {
   readonly #owner: Owner
@@ -35,10 +46,13 @@ export class Subscribing {
     const account = bareOf(presence.from)
     const contact = bareOf(presence.to!)
     if (contact.bare === account.bare) return done() // oneself is seen without
-    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
-    const change = outbound(before, contact.bare, type)
+    const { sees, isSeen } = await this.#rosters.byGroups(account, contact)
+    const before = await this.#rosters.readOwn(account, (items) => items.get(contact.bare))
+    // Whom a group has him see he need not ask; the contact's server answers for him.
+    const change: OutboundChange =
+      sees && type === 'subscribe' ? { after: before, push: false, route: true } : outbound(before, contact.bare, type)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
-    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
+    const leave = change.presence === 'send-unavailable' && !isSeen ? this.#leaveFrom(account, contact) : []
     const release = (): void => {
       for (const unavailable of leave) this.#owner.send(unavailable) // §3.2.2: before the stanza
       if (!change.route) return done()
@@ -56,8 +70,12 @@ export class Subscribing {
   async inbound(presence: Stanza, type: SubscriptionType, account: Jid, done: () => void): Promise<void> {
     const contact = bareOf(presence.from)
     if (contact.bare === account.bare) return done()
-    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
-    const change = inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
+    const { isSeen } = await this.#rosters.byGroups(account, contact)
+    const before = await this.#rosters.readOwn(account, (items) => items.get(contact.bare))
+    const change: InboundChange =
+      isSeen && type === 'subscribe'
+        ? { after: before, push: false, deliver: false, autoReply: 'subscribed', presence: 'send-presence' }
+        : inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
     if (change.deliver) {
       const shown = readdress(presence, { from: contact, to: account })
@@ -69,7 +87,7 @@ export class Subscribing {
         this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' })),
       ) // §3.4.3
     }
-    const leave = change.presence === 'send-unavailable' ? this.#leaveFrom(account, contact) : []
+    const leave = change.presence === 'send-unavailable' && !isSeen ? this.#leaveFrom(account, contact) : []
     this.#owner.commit.after(account.bare, () => {
       for (const unavailable of leave) this.#owner.send(unavailable)
       if (change.presence === 'send-presence') this.#showTo(account, contact)
@@ -102,9 +120,10 @@ export class Subscribing {
     })
   }
 
-  /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2). */
+  /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2), and so does every group. */
   async leaveAll(account: Jid): Promise<void> {
-    const items = await this.#rosters.read(account, (items) => [...items.values()])
+    const items = await this.#rosters.readOwn(account, (items) => [...items.values()])
     for (const item of items) this.#sayFarewell(account, parseJid(item.jid), farewell(item))
+    await this.#rosters.leaveGroups(account)
   }
 }
