@@ -11,7 +11,7 @@ import { type ClusterProcess, type ConfigLayer, TestCluster } from '#test/cluste
 import type { TestNats } from '#test/servers/nats.ts'
 import { ProcessMeter } from '../bench/src/process-meter.mjs'
 import { startDynamoDb } from './dynamodb.ts'
-import { startNatsProcess } from './nats.ts'
+import { type Carried, carriedBy, type NatsProcess, startNatsProcess } from './nats.ts'
 
 const READY_WITHIN_MS = 90_000
 const POLL_MS = 50
@@ -35,10 +35,12 @@ export interface TableUse {
 
 export class Site {
   readonly #cluster: TestCluster
+  readonly #nats: NatsProcess
   readonly #folder: string
 
-  constructor(cluster: TestCluster, folder: string) {
+  constructor(cluster: TestCluster, nats: NatsProcess, folder: string) {
     this.#cluster = cluster
+    this.#nats = nats
     this.#folder = folder
   }
 
@@ -60,7 +62,7 @@ export class Site {
     }
     const layers = { ...config, limits: { ...all.limits, ...(config.limits as object | undefined) } }
     // Nothing here asks of it what only tests do.
-    return new Site(new TestCluster([nats as TestNats], dynamo, folder, files, { config: { ...all, ...layers } }), folder)
+    return new Site(new TestCluster([nats as TestNats], dynamo, folder, files, { config: { ...all, ...layers } }), nats, folder)
   }
 
   /** Those that run. */
@@ -73,7 +75,16 @@ export class Site {
   }
 
   get natsPid(): number {
-    return this.#cluster.nats[0]!.pid
+    return this.#nats.pid
+  }
+
+  get natsUrl(): string {
+    return this.#nats.url
+  }
+
+  /** All of the bus since its start. */
+  carried(): Promise<Carried> {
+    return carriedBy(this.#nats)
   }
 
   async add(name: string, role: Role, config: ConfigLayer = {}): Promise<ClusterProcess> {
@@ -96,15 +107,22 @@ export class Site {
   /** What the table was asked since their start, by those that run and answer: one that is starting has asked nothing yet. */
   async tableUse(): Promise<TableUse> {
     const requests: Record<string, number> = {}
-    const units: Record<string, number> = { read: 0, write: 0 }
-    for (const { metricsPort } of this.processes) {
-      const page = await pageOf(metricsPort)
-      for (const [, operation, count] of page.matchAll(/^rookery_table_requests_total\{operation="(\w+)",.*\} (\S+)$/gm))
-        requests[operation!] = (requests[operation!] ?? 0) + Number(count)
-      for (const [, kind, count] of page.matchAll(/^rookery_table_units_total\{kind="(\w+)"\} (\S+)$/gm))
-        units[kind!]! += Number(count)
+    const counts = await this.counts()
+    for (const [name, count] of counts) {
+      const operation = /^table_requests_total\{operation="(\w+)"/.exec(name)?.[1]
+      if (operation !== undefined) requests[operation] = (requests[operation] ?? 0) + count
     }
-    return { requests, readUnits: units.read!, writeUnits: units.write! }
+    const units = (kind: string): number => counts.get(`table_units_total{kind="${kind}"}`) ?? 0
+    return { requests, readUnits: units('read'), writeUnits: units('write') }
+  }
+
+  /** Every line of their metrics, without `rookery_`, summed over those that run and answer. */
+  async counts(): Promise<Map<string, number>> {
+    const sums = new Map<string, number>()
+    for (const { metricsPort } of this.processes)
+      for (const [, name, value] of (await pageOf(metricsPort)).matchAll(/^rookery_(\S+) (\S+)$/gm))
+        sums.set(name!, (sums.get(name!) ?? 0) + Number(value))
+    return sums
   }
 
   /** CPU of all of ours, nats-server included; of what is stored in, apart. */
@@ -134,6 +152,11 @@ async function pageOf(port: number): Promise<string> {
   } catch {
     return ''
   }
+}
+
+/** Beside the others of the site, on their core: what is measured with them. A process and all of its threads. */
+export function pinOurs(pid: number): void {
+  pin(pid, OURS)
 }
 
 /** A process and all of its threads; where there is but one core, or no taskset, it stays where it is. */

@@ -10,7 +10,7 @@ import { logInAll, logOutAll, register, sayHello, sleep } from './people.ts'
 import { Site, type TableUse } from './site.ts'
 
 /** Longer than a presence service must have had its accounts until it takes from the router what that has read of them. */
-const IDLE_S = 65
+export const IDLE_S = 65
 const LOGINS = 300
 const PAIRS = 50
 const RATES = [10, 100, 1_000]
@@ -49,7 +49,7 @@ async function costOf(site: Site, work: () => Promise<unknown>, idle?: Cost): Pr
   return between(before, await site.tableUse(), (performance.now() - began) / 1_000, idle)
 }
 
-function short(value: number): string {
+export function short(value: number): string {
   return String(Number(value.toFixed(3)))
 }
 

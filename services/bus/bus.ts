@@ -10,6 +10,7 @@
 //   rows.<process>                     what the router has read at a login, to presence     (core/pass-on.ts)
 //   resync.<process>                   an owner asks an edge for its sessions               (core/resync.ts)
 //   resynced.<role>.<process>          what the edge tells                                  (core/resync.ts)
+//   groups                             the groups of a domain have changed: its name          (core/group-directory.ts)
 //   members                            a hint: the leases have changed                      (core/membership.ts)
 //   owners                             a hint: who owns what has changed                    (core/cluster-ownership.ts)
 

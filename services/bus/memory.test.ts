@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test, vi } from 'vitest'
 import { BODY_BYTES_MAX, type BusState } from './bus.ts'
 import { busContract } from './contract.ts'
@@ -9,7 +10,6 @@ busContract('memoryBus', async () => {
 })
 
 const body = new Uint8Array([1])
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 describe('memoryBus', () => {
   test('passes the reference, not a copy', async () => {

@@ -48,6 +48,8 @@ export async function openNatsBus(options: NatsBusOptions): Promise<Bus> {
 const BACKLOG_BYTES_MAX = 64 * 1024 * 1024
 /** Subjects remembered with their prefix; those of one deployment are far fewer. Reaching it forgets them all. */
 const WIRES_MAX = 10_000
+/** Between two flushes, at least: under steady load what comes meanwhile goes in one, and what comes after a pause goes at once. */
+const FLUSHES_APART_MS = 1
 /** Our own ping is about to be given up: its answer is late by an interval. */
 const PINGS_LATE = 2
 
@@ -83,6 +85,7 @@ class NatsBus implements Bus {
   readonly #questions = new Map<string, Question>()
   /** Called when this turn ends. */
   #due: (() => void)[] = []
+  #turnEndedMs = Number.NEGATIVE_INFINITY
   #nextQuestion = 0
   #running = 0
   #lost = 0
@@ -145,14 +148,20 @@ class NatsBus implements Bus {
     }
   }
 
-  /** In the check phase, behind all sockets of this turn: what they bring is one body to each subject, and one write to ours. */
+  /**
+   * In the check phase, behind all sockets of this turn: what they bring is one body to each subject, and one write to ours. Where
+   * that has just been done it is done again FLUSHES_APART_MS later: each write wakes the server, and whoever it is for.
+   */
   atTurnEnd(flush: () => void): void {
-    if (this.#due.push(flush) === 1) setImmediate(this.#endTurn)
+    if (this.#due.push(flush) !== 1) return
+    if (performance.now() - this.#turnEndedMs < FLUSHES_APART_MS) setTimeout(this.#endTurn, FLUSHES_APART_MS)
+    else setImmediate(this.#endTurn)
   }
 
   readonly #endTurn = (): void => {
     const due = this.#due
     this.#due = []
+    this.#turnEndedMs = performance.now()
     if (this.#isClosed) return // nobody is reached any more
     for (const flush of due) {
       try {

@@ -3,7 +3,7 @@
 // Of a process that has died the rows say what it owned until others have taken that, and what is asked about all accounts would
 // be answered for some. Each partition's owner is asked, and answers when it serves that (core/take-over.ts, owner.ready).
 import type { Caller } from '#core/call.ts'
-import type { Clock, Timer } from '#core/clock.ts'
+import { type Clock, pause, type Timer } from '#core/clock.ts'
 import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { ADDRESSES, ROLES, whatToStart } from './owners-view.ts'
@@ -27,8 +27,7 @@ export async function untilAnswering({ ownership, caller, clock, onWait }: Answe
   const open: Record<RoleName, Set<number>> = { router: all(), presence: all() }
   let isOver = false
   const ask = async (role: RoleName, partition: number): Promise<void> => {
-    while (!isOver && !(await answers(caller, role, ADDRESSES[partition]!)))
-      await new Promise<void>((resolve) => void clock.setTimeout(resolve, AGAIN_MS))
+    while (!isOver && !(await answers(caller, role, ADDRESSES[partition]!))) await pause(clock, AGAIN_MS)
     open[role].delete(partition)
   }
   const waits = `waiting for up to ${TAKE_OVER_MS / 1000} s, while others take over what it had`

@@ -2,12 +2,15 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
+import { GroupAdministration } from '#core/group-administration.ts'
+import { GroupDirectory } from '#core/group-directory.ts'
 import { QUIET_MS } from '#core/readings.ts'
 import { PASSWORD } from '#edge/edge.fixture.ts'
 import mam from '#modules/mam.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { Cluster, ClusterClient, type ClusterProcess } from '#test/cluster-harness.ts'
+import { parseJid } from '#xmpp/jid.ts'
 
 /** Asked for by an HTTP server, which this test has none of. */
 const NOT_SEEN = ['health']
@@ -59,6 +62,11 @@ test('every subject and every family of keys is listed once, and nothing that is
   const caller = openCaller(edge.bus, edge.ownership, cluster.clock)
   const account = cluster.accountOf(router, 'router', 'romeo')
   await cluster.during(caller.ask('router', account, 'account.create', { password: PASSWORD }))
+  const groups = new GroupAdministration(
+    new GroupDirectory({ ...edge, table: cluster.table, clock: cluster.clock }),
+    async () => true,
+  )
+  await cluster.during(groups.create(parseJid('staff@example.org')))
   await cluster.pass(QUIET_MS)
   const romeo = await ClusterClient.connect(cluster, edge, `${account}/orchard`)
   romeo.message(romeo.jid, 'hi')

@@ -8,8 +8,8 @@ import { LEASE_MS } from '#core/leases.ts'
 import type { Log } from '#core/log.ts'
 import type { Membership } from '#core/membership.ts'
 import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership.ts'
+import { ROLES } from './owners-view.ts'
 
-const ROLES: readonly RoleName[] = ['router', 'presence']
 const PART = 'owners'
 const HELP = 'processes with the roles router and presence are needed'
 

@@ -269,6 +269,12 @@ export class Accounts {
   }
 }
 
+/** Whether there is such an account, as the table has it: for who does not own it. One read of one row. */
+export async function isAccount(table: Table, { bare }: Jid): Promise<boolean> {
+  const row = await table.get({ pk: `a#${bare}`, sk: ACCOUNT_RECORD })
+  return row !== undefined && isStanding(JSON.parse(Buffer.from(row.value).toString('utf8')) as StoredRow)
+}
+
 /** Of an account's row, for those who never ask for them. */
 export function withoutCredentials(row: unknown): unknown {
   return { ...(row as object), credentials: undefined }

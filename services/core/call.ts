@@ -8,7 +8,7 @@ import { type Bus, BusTimeout, NoResponders, type Subscription } from '#bus/bus.
 import { TableUnavailable } from '#table/table.ts'
 import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import { asBuffer } from '#xmpp/xml.ts'
-import { type Clock, systemClock, type Timer } from './clock.ts'
+import { type Clock, pause, systemClock, type Timer } from './clock.ts'
 import type { Log } from './log.ts'
 import { type Ownership, partitionOf, type RoleName } from './ownership.ts'
 
@@ -136,10 +136,6 @@ async function tell(asking: Promise<Answer>): Promise<never> {
 
 function unreachable(): StanzaError {
   return new StanzaError('resource-constraint', 'the service is not reachable at the moment', { type: 'wait' })
-}
-
-function pause(clock: Clock, ms: number): Promise<void> {
-  return new Promise((resolve) => void clock.setTimeout(resolve, ms))
 }
 
 /** The calls that modules answer. */

@@ -2,6 +2,7 @@
 //
 // Two readings that must not be mixed: `now` is for what people and other machines are shown and may jump either
 // way; `monotonic` is for measuring and for deadlines, and only goes forward. Tests hand in `manualClock`.
+import { setImmediate as turn } from 'node:timers/promises'
 
 /** What `setTimeout` gives back, for `clearTimeout`. */
 export type Timer = object
@@ -109,12 +110,12 @@ export function manualClock(startMs: number = Date.UTC(2026, 0, 1)): ManualClock
   }
 }
 
+/** Resolves when so many milliseconds have passed, by this clock. */
+export function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => void clock.setTimeout(resolve, ms))
+}
+
 function checkDelay(ms: number): number {
   if (!(ms <= DELAY_MS_MAX)) throw new RangeError(`a delay of ${ms} ms; the longest is ${DELAY_MS_MAX}`)
   return ms
-}
-
-/** One turn of the event loop: every promise that can go on has gone on. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }

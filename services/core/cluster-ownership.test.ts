@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest'
 import type { Bus } from '#bus/bus.ts'
 import { memoryBus } from '#bus/memory.ts'
 import { VersionConflict } from '#table/table.ts'
+import type { RequestFault } from './far-request.fixture.ts'
 import { LEASE_MS, LEASES, leaseKey, leaseRow, RENEW_MS, SURE_MS } from './leases.ts'
-import { CALM, type Fault, type SimProcess, World } from './membership.fixture.ts'
+import { CALM, type SimProcess, World } from './membership.fixture.ts'
 import { NO_OWNERS, OWNERS, ownersRowWith, putOwnersRow } from './owners-row.ts'
 import { PARTITIONS } from './ownership.ts'
 import { RELEASED_MAX } from './partitions.ts'
@@ -281,7 +282,7 @@ describe('the table is away', () => {
 })
 
 /** Every write goes wrong in that way. */
-const always = (world: World, fault: Fault): void => {
+const always = (world: World, fault: RequestFault): void => {
   world.weather = { ...CALM, fault: (kind) => (kind === 'write' ? fault : 'none'), lateMs: () => 700 }
 }
 

@@ -15,7 +15,7 @@
 // On the bus, the subject `owners` says that a row has changed; who misses it reads again soon.
 import type { Bus } from '#bus/bus.ts'
 import { type Row, type Table, TableUnavailable } from '#table/table.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, pause } from './clock.ts'
 import type { Log } from './log.ts'
 import { UnknownLogVersion } from './log-item.ts'
 import { Loop } from './loop.ts'
@@ -134,7 +134,7 @@ export class ClusterOwnership implements Ownership {
     this.#whenEmpty = undefined
     // Without its lease it may send nothing, and whoever has its accounts now knows nothing of it.
     while (left && this.#membership.joined && (this.#owning?.handedOn ?? 0) > 0 && clock.monotonic() < untilMs)
-      await new Promise<void>((resolve) => clock.setTimeout(resolve, HANDED_LOOK_MS))
+      await pause(clock, HANDED_LOOK_MS)
     if (left) await this.#membership.end()
     else log.warn('ownership.left_behind', { patienceMs })
     this.stop()
@@ -337,7 +337,7 @@ export class ClusterOwnership implements Ownership {
       } catch (error) {
         if (tenure === this.#tenure) log.warn('ownership.delayed', { what, error })
       }
-      await new Promise<void>((resolve) => clock.setTimeout(resolve, RETRY_MS))
+      await pause(clock, RETRY_MS)
     }
   }
 
@@ -349,7 +349,7 @@ export class ClusterOwnership implements Ownership {
     const tenure = this.#tenure
     let fate = await this.#membership.breakLease(owner)
     if (fate.state === 'broken' && !this.#isFirstToRecover(role, owner)) {
-      await new Promise<void>((resolve) => this.#options.clock.setTimeout(resolve, HEAD_START_MS))
+      await pause(this.#options.clock, HEAD_START_MS)
       if (tenure !== this.#tenure) return false
       fate = await this.#membership.fateOf(owner)
     }

@@ -20,6 +20,7 @@ function setUp(count = 1) {
     livenessOf: (edge: string) => liveness.get(edge) ?? 'unseen',
     isCutOff: (edge: string) => cutOff.has(edge),
     onChange: (listener: () => void) => void listeners.push(listener),
+    onRead: () => {},
     onFenced: () => {},
   }
   const add = (session: string, edge: string): void =>

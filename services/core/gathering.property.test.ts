@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Commit, type CommitLog, type Write } from './commit.ts'
@@ -81,7 +82,6 @@ function heldLog() {
   return { flushes, commit: new Commit(log, memoryLog()) }
 }
 
-const turn = () => new Promise((resolve) => setImmediate(resolve))
 const LARGE = new Uint8Array(300_000)
 const SMALL = new Uint8Array(100)
 

@@ -7,7 +7,7 @@
 // sender is told so, and who sends on is slowed by the answers that are still to come. What has to be done whatever waits
 // already (a session has ended, a call is to be answered) is run without asking: there is little of it.
 import { TableUnavailable } from '#table/table.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, pause } from './clock.ts'
 import type { OfAccounts } from './held.ts'
 import type { Log } from './log.ts'
 
@@ -165,7 +165,7 @@ export class Mailboxes {
           this.#log.error('task.broke', { error })
         } else if (!queue.dropped) {
           this.#log.warn('account.parked', { account, waiting: queue.tasks.length, pauseMs })
-          await new Promise<void>((resolve) => this.#clock.setTimeout(resolve, pauseMs * (0.5 + this.#random() / 2)))
+          await pause(this.#clock, pauseMs * (0.5 + this.#random() / 2))
           pauseMs = Math.min(pauseMs * 2, RETRY_MOST_MS)
           pending = queue.dropped ? undefined : this.#start(task)
           continue

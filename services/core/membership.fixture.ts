@@ -5,9 +5,10 @@
 // state when the next owner of the partition takes it.
 import type { Bus, BusState, Subscription } from '#bus/bus.ts'
 import { memoryTable } from '#table/memory.ts'
-import { type Key, type Row, type Table, TableUnavailable } from '#table/table.ts'
+import type { Key, Row, Table } from '#table/table.ts'
 import { type Clock, type ManualClock, manualClock } from './clock.ts'
 import { ClusterOwnership, type Owning } from './cluster-ownership.ts'
+import { farRequest, type RequestFault } from './far-request.fixture.ts'
 import { LEASES, readLease } from './leases.ts'
 import { silentLog } from './log.ts'
 import { Membership } from './membership.ts'
@@ -17,13 +18,11 @@ import { rendezvousAll } from './rendezvous.ts'
 
 const ROLES = ['router', 'presence'] as const
 
-/** What happens to one request of the table. `late`: its answer is lost, and it comes to the table only after that. */
-export type Fault = 'none' | 'before' | 'after' | 'late'
 export type Kind = 'read' | 'write'
 
 /** How a world goes about it: each is asked anew, so that a seed can decide. */
 export interface Weather {
-  fault(kind: Kind): Fault
+  fault(kind: Kind): RequestFault
   /** Milliseconds on the way of each request, of each answer and of a hint. */
   wayMs(): number
   /** What a role needs to take, to release, to apply. */
@@ -134,28 +133,16 @@ export class World {
   /** A request of a process to the table, under the weather. */
   request<T>(process: SimProcess, kind: Kind, run: () => Promise<T>): Promise<T> {
     const { weather } = this
-    const fault = weather.fault(kind)
-    return new Promise((resolve, reject) => {
-      const answer = (settle: () => void): void => this.after(this.weather.wayMs(), () => process.gate(settle))
-      const lose = (): void => answer(() => reject(new TableUnavailable('no answer')))
-      const arrive = async (): Promise<void> => {
-        this.requests++
-        if (this.away || fault === 'before') return lose()
-        let settle: () => void
-        try {
-          const value = await run()
-          settle = () => resolve(value)
-        } catch (error) {
-          settle = () => reject(error)
-        }
-        if (fault === 'none') answer(settle)
-        else lose()
-      }
-      this.after(weather.wayMs(), () => {
-        if (fault !== 'late') return void arrive()
-        lose()
-        this.after(weather.lateMs(), () => void arrive())
-      })
+    return farRequest(run, {
+      fault: weather.fault(kind),
+      isAway: () => this.away,
+      there: (arrive) =>
+        this.after(weather.wayMs(), () => {
+          this.requests++
+          arrive()
+        }),
+      back: (settle) => this.after(this.weather.wayMs(), () => process.gate(settle)),
+      late: (happen) => this.after(weather.lateMs(), happen),
     })
   }
 

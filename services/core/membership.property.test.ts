@@ -3,8 +3,9 @@
 // MEMBERSHIP_SEED=17 replays one seed; MEMBERSHIP_SEEDS=100000 runs that many.
 import { expect, test } from 'vitest'
 import { Random } from '#test/fuzz/random.ts'
+import type { RequestFault } from './far-request.fixture.ts'
 import { LEASE_MS } from './leases.ts'
-import { type Fault, type SimProcess, type Weather, World } from './membership.fixture.ts'
+import { type SimProcess, type Weather, World } from './membership.fixture.ts'
 import { PARTITIONS } from './ownership.ts'
 
 const SEEDS = Number(process.env.MEMBERSHIP_SEEDS ?? 300)
@@ -13,7 +14,7 @@ const ONE = process.env.MEMBERSHIP_SEED
 const QUIET_MS = 15_000
 const PROCESSES_MAX = 5
 
-const FAULTS: readonly Fault[] = ['before', 'after', 'late']
+const FAULTS: readonly RequestFault[] = ['before', 'after', 'late']
 
 /** How bad it is, drawn anew now and then. */
 function weather(random: Random): Weather {

@@ -10,6 +10,7 @@ import type { Administration } from './administration.ts'
 import type { Asked, CallHandlers, Calls, Told } from './call.ts'
 import type { Clock } from './clock.ts'
 import type { Config } from './config.ts'
+import type { ProcessGroups } from './group-administration.ts'
 import type { Copy, Events, Guard, Hider, Listener, Point, Stamp } from './hooks.ts'
 import type { HostSettings } from './hosts.ts'
 import type { Log } from './log.ts'
@@ -108,6 +109,8 @@ export interface App<Options = {}> {
   readonly stored: Pick<Store, 'export' | 'journals'>
   /** The sessions of one of our accounts that this role knows; the owner of the account only. */
   sessions(account: Jid): readonly Session[]
+  /** All that this role knows, in this process. */
+  allSessions(): Iterable<Session>
   /** Whether a contact may see the account's presence. Asks the account's owner in presence; throws where it does not answer. */
   seenBy(account: Jid, contact: Jid): Promise<boolean>
   /** Speaks as the server: meets none of the sender's `outbound` hooks, and all of the recipient's `inbound` ones. Released when what was staged for the sender is durable. */
@@ -136,6 +139,8 @@ export interface App<Options = {}> {
   answer<N extends keyof Calls>(name: N, handler: NonNullable<CallHandlers[N]>): void
   /** What whoever runs the server may do: the same that the command line does. */
   readonly administration: Administration
+  /** The groups of the domains (core/groups.ts), kept up to date at presence; and what may be done with them, anywhere. */
+  readonly groups: ProcessGroups
   /** The API of another module, which is set up first. A cycle stops the start. */
   // biome-ignore lint/suspicious/noExplicitAny: the options of the other module are its own business
   need<Api>(module: Module<Api, any>): Api

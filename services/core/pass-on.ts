@@ -7,8 +7,8 @@
 // in the table, and what it writes later it tells behind them (core/shared.ts). Those that presence writes have not been
 // written since the router read them: presence has held the account for QUIET_MS, has written nothing of it for as long, and
 // is sure of that; what is on its way for longer than the rest of QUIET_MS comes from no bus that is up.
-import type { Subscription } from '#bus/bus.ts'
-import { BODY_BYTES_MAX } from '#bus/bus.ts'
+import { BODY_BYTES_MAX, type Subscription } from '#bus/bus.ts'
+import { withoutCredentials } from './accounts.ts'
 import type { Owner } from './owner.ts'
 import { QUIET_MS } from './readings.ts'
 import { ACCOUNT_RECORD } from './store.ts'
@@ -33,7 +33,8 @@ export function passOn({ process, held }: Owner, account: string): void {
   const ageMs = clock.monotonic() - reading.sinceMs
   if (ageMs > AGE_MS_MAX) return
   const rows: Record<string, string> = {}
-  for (const [key, row] of reading.rows) rows[key] = key === ACCOUNT_RECORD ? withoutCredentials(row.text) : row.text
+  for (const [key, row] of reading.rows)
+    rows[key] = key === ACCOUNT_RECORD ? JSON.stringify(withoutCredentials(JSON.parse(row.text))) : row.text
   const body = Buffer.from(JSON.stringify({ account, ageMs, rows } satisfies PassedOn))
   if (body.length <= BODY_BYTES_MAX) bus.publish(`rows.${to}`, body)
 }
@@ -50,9 +51,4 @@ export function takePassedOn({ process, held, log }: Owner): Subscription {
       log.error('rows.refused', { error })
     }
   })
-}
-
-/** Presence never asks for them. */
-function withoutCredentials(text: string): string {
-  return JSON.stringify({ ...JSON.parse(text), credentials: undefined })
 }

@@ -1,5 +1,5 @@
 // Many small things that nobody waits for, a few at a time: done at once they would keep all others waiting.
-import type { Clock } from './clock.ts'
+import { type Clock, pause } from './clock.ts'
 
 export interface Pace {
   readonly atOnce: number
@@ -14,7 +14,7 @@ export async function inPortions<T>(
   each: (portion: readonly T[]) => void,
 ): Promise<void> {
   for (let at = 0; at < all.length; at += atOnce) {
-    if (at > 0) await new Promise<void>((resolve) => clock.setTimeout(resolve, pauseMs))
+    if (at > 0) await pause(clock, pauseMs)
     each(all.slice(at, at + atOnce))
   }
 }

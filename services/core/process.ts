@@ -51,6 +51,8 @@ export interface Members {
   isCutOff(process: string): boolean
   /** Somebody has come, gone, died or begun to leave, or has lost the bus or found it again. */
   onChange(listener: () => void): void
+  /** After each reading. */
+  onRead(listener: () => void): void
   /** This process was taken for dead: others have ended all it had. */
   onFenced(listener: () => void): void
 }

@@ -5,7 +5,7 @@ import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, stanza } from '#xmpp/stanza.ts'
 import { manualClock } from './clock.ts'
 import { memoryLog } from './log.ts'
-import { soleOwnership } from './ownership.ts'
+import { partitionOf, soleOwnership } from './ownership.ts'
 import { Resync, type Told, WAIT_MS } from './resync.ts'
 import {
   beginPart,
@@ -42,6 +42,7 @@ function setUp(edges: readonly string[]) {
     onChange: (listener: () => void) => {
       notice = listener
     },
+    onRead: () => {},
     onFenced: () => {},
   }
   const resync: Resync = new Resync({ id: 'p1', bus, log, clock, members, ownership: soleOwnership('p1') }, 'presence', {
@@ -192,6 +193,20 @@ describe('an owner that gets partitions', () => {
     edge('e1', (request) => [part('e1', request, 0, [told('a', 'e1')])])
     await pass(500)
     expect([sessions?.map(({ session }) => session), late]).toEqual([['a'], []])
+  })
+
+  test('may still be told of an account by those edges that have not answered', async () => {
+    const { edge, resync, pass } = setUp(['e1', 'e2'])
+    edge('e1', (request) => [part('e1', request, 0, [])])
+    edge('e2', () => [])
+    void resync.ask([partitionOf('romeo@example.org')])
+    const waitsFor = (edge?: string) => resync.waitsFor('romeo@example.org', edge)
+    expect([waitsFor('e1'), waitsFor('e2')]).toEqual([true, true])
+    await pass(WAIT_MS + 200)
+    expect([waitsFor('e1'), waitsFor('e2')]).toEqual([false, true])
+    expect(waitsFor()).toBe(true)
+    resync.drop()
+    expect(waitsFor()).toBe(false)
   })
 
   test('is told whom clients see only when all edges have told of their sessions', async () => {

@@ -151,10 +151,11 @@ export class Resync {
     return this.#ended.has(session)
   }
 
-  /** An edge may still tell of sessions of this account. */
-  waitsFor(account: string): boolean {
+  /** An edge may still tell of sessions of this account; or this one, where one is named. */
+  waitsFor(account: string, edge?: string): boolean {
     const partition = partitionOf(account)
-    for (const { partitions } of this.#askings) if (partitions.includes(partition)) return true
+    for (const { partitions, open } of this.#askings)
+      if (partitions.includes(partition) && (edge === undefined || open.has(edge))) return true
     return false
   }
 

@@ -1,4 +1,5 @@
 // Setting up the modules of a role: each once, in an order in which what one needs comes first.
+import { groupsOf } from './group-administration.ts'
 import { factsOf } from './hosts.ts'
 import type { AnyModule, App, Module } from './module.ts'
 import type { Owner } from './owner.ts'
@@ -75,6 +76,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     },
     stored: store,
     sessions: (account) => owner.part.sessions(account.bare),
+    allSessions: () => owner.part.allSessions?.() ?? [],
     seenBy: (account, contact) => owner.caller.ask('presence', account.bare, 'presence.seen-by', { contact: contact.bare }),
     send: (stanza) => owner.commit.after(stanza.from.bare, () => owner.send(stanza)),
     push: (session, stanza) => owner.commit.after(session.jid.bare, () => owner.multicast.deliver(session, stanza)),
@@ -91,6 +93,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
       if (module.home === owner.role) owner.answers.add(name, handler)
     },
     administration: owner.administration,
+    groups: groupsOf(process),
     ...needs,
   }
 }

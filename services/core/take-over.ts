@@ -5,7 +5,7 @@
 //   release   what was handed on is handled ──▶ accounts settle ──▶ rows are in the table ──▶ edges have what they were sent, if
 //             they live ──▶ all that is known of the accounts is forgotten
 //   fenced    forgotten at once: what is staged dies, what waits is dropped, nothing that was done before is acked or sent
-import type { Timer } from './clock.ts'
+import { pause, type Timer } from './clock.ts'
 import { accountsOf, type OfAccounts } from './held.ts'
 import type { Inbox } from './inbox.ts'
 import type { LaneReceiver } from './lane-receiver.ts'
@@ -123,9 +123,9 @@ export class TakeOver implements RoleOwning {
     this.#resync.noteEnded(session)
   }
 
-  /** An edge may still tell of sessions of this account: it was waited for no longer. */
-  waitsFor(account: string): boolean {
-    return this.#resync.waitsFor(account)
+  /** An edge, or this one, may still tell of sessions of this account: it was waited for no longer. */
+  waitsFor(account: string, edge?: string): boolean {
+    return this.#resync.waitsFor(account, edge)
   }
 
   /** In the order in which they were bound, as far as clocks agree: of two of one resource the later one stands. */
@@ -152,23 +152,19 @@ export class TakeOver implements RoleOwning {
 
   /** Waits for it, but no longer than that. Resolves with whether it was too long. */
   async #within(ms: number, waitedFor: Promise<void>): Promise<boolean> {
-    const late = this.#in(ms)
-    const isLate = await Promise.race([waitedFor, late.over])
-    this.#owner.process.clock.clearTimeout(late.timer)
+    const { clock } = this.#owner.process
+    let timer: Timer | undefined
+    const late = new Promise<true>((resolve) => {
+      timer = clock.setTimeout(() => resolve(true), ms)
+    })
+    const isLate = await Promise.race([waitedFor, late])
+    clock.clearTimeout(timer)
     return isLate === true
   }
 
   async #handled(partitions: readonly number[]): Promise<void> {
     const { clock } = this.#owner.process
     const untilMs = clock.monotonic() + HANDED_MS_MAX
-    while (this.#lanes.isBusy(partitions) && clock.monotonic() < untilMs) await this.#in(LOOK_MS).over
-  }
-
-  #in(ms: number): { readonly timer: Timer; readonly over: Promise<true> } {
-    let timer: Timer = {}
-    const over = new Promise<true>((resolve) => {
-      timer = this.#owner.process.clock.setTimeout(() => resolve(true), ms)
-    })
-    return { timer, over }
+    while (this.#lanes.isBusy(partitions) && clock.monotonic() < untilMs) await pause(clock, LOOK_MS)
   }
 }

@@ -1,6 +1,6 @@
 // Writes on their way into the table: all at once, and what the table did not take again, until all are done.
 import { TableUnavailable } from '#table/table.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, pause } from './clock.ts'
 import { keyOf, type Write } from './commit.ts'
 import type { Log } from './log.ts'
 
@@ -77,6 +77,6 @@ export class Backoff {
   pause(): Promise<void> {
     const pauseMs = this.pauseMs * (0.5 + this.#random() / 2)
     this.pauseMs = Math.min(this.pauseMs * 2, RETRY_MOST_MS)
-    return new Promise((resolve) => void this.#clock.setTimeout(resolve, pauseMs))
+    return pause(this.#clock, pauseMs)
   }
 }

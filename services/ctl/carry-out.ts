@@ -21,6 +21,23 @@ export async function carryOut(
   return reached.where
 }
 
+/** The same of several, one after the other; where one fails, those behind it are not performed. `onTold` is given what each tells. */
+export async function carryOutAll(
+  file: string | undefined,
+  requests: readonly AccountRequest[],
+  onEntry: OnEntry = () => {},
+  onTold: (told: unknown) => void = () => {},
+): Promise<string> {
+  const configured = await readConfiguration(file)
+  const reached = await formOf(configured.config).reach(configured, false)
+  try {
+    for (const request of requests) onTold(await performed(reached, request, onEntry))
+  } finally {
+    await reached.close()
+  }
+  return reached.where
+}
+
 /** The same of a server that must run, since it is about those who are online. Gives what is told. */
 export async function askRunning(
   file: string | undefined,
@@ -33,6 +50,14 @@ export async function askRunning(
 
 async function complete(reached: Reached, request: AccountRequest, onEntry: OnEntry): Promise<unknown> {
   try {
+    return await performed(reached, request, onEntry)
+  } finally {
+    await reached.close()
+  }
+}
+
+async function performed(reached: Reached, request: AccountRequest, onEntry: OnEntry): Promise<unknown> {
+  try {
     const performing = reached.perform(request)
     for (;;) {
       const { value, done } = await performing.next()
@@ -43,7 +68,5 @@ async function complete(reached: Reached, request: AccountRequest, onEntry: OnEn
     if (!(error instanceof StanzaError)) throw error
     const why = error.text === '' ? `it could not be done (${error.condition}); the log says why` : error.text
     throw new Error(request.account === undefined ? why : `${request.account}: ${why}`, { cause: error })
-  } finally {
-    await reached.close()
   }
 }

@@ -23,6 +23,13 @@ export function usage(): string {
   user remove JID                        delete an account and everything stored of it
   session list [--domain D|--account J]  list who is connected: address, since, from where, over what, presence
   session kick JID [--reason TEXT]       end a session, or all of an account
+  group list [DOMAIN]                    list the groups whose members are in each other's rosters
+  group show GROUP                       list the members of a group, NAME@DOMAIN
+  group create GROUP [SETTING …]         make one; settings are --name TEXT, --description TEXT,
+                                         --seen-by members|everybody|nobody, --seen-by-groups A,B
+  group set GROUP SETTING …              change any of these
+  group delete GROUP                     delete a group
+  group add|remove GROUP JID … | -       change its members; - reads them from standard input, one a line
   announce TEXT [--domain D]             send a message to everybody who is online
   export JID > FILE                      write all that is stored of an account, as XML (XEP-0227)
 

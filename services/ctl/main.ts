@@ -5,6 +5,7 @@
 //   rookery check [--config FILE]            checks a configuration, offline
 //   rookery user add|list|disable …          manages accounts, of a running server, of its data at rest, or of a cluster
 //   rookery session list|kick …              shows who is connected, and ends sessions
+//   rookery group list|create|add …          manages the groups whose members are in each other's rosters
 //   rookery announce TEXT                    sends a message to everybody who is online
 //   rookery export JID > FILE                writes all that is stored of an account
 import { ConfigError } from '#core/config.ts'
@@ -12,6 +13,7 @@ import { announce } from './announce.ts'
 import { check } from './check.ts'
 import { parseCommand, UsageError, usage } from './command.ts'
 import { exportAccount } from './export.ts'
+import { group } from './group.ts'
 import { run } from './run.ts'
 import { session } from './session.ts'
 import { user } from './user.ts'
@@ -20,6 +22,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   announce,
   check,
   export: exportAccount,
+  group,
   run,
   session,
   user,

@@ -191,3 +191,5 @@ cANBALs90my7W10T/dIZdXQbKLqMQkvBNtDAIuD9tGXq4++h9afZVvHvZXxlZWHb
 Wowh7S29tQQAP7/S760LfH7aswE=
 -----END CERTIFICATE-----
 `
+/** One of each kind there is here, as PEM: what a reader of certificates may be shown. */
+export const EACH_KIND = [JULIET_CERT, CLIENT_CA, FOREIGN_CERT, PSS_SHA384_CERT, ED25519_CERT, RSA_SHA1_CERT, RSA_SHA512_CERT]

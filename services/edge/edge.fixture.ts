@@ -1,5 +1,6 @@
 // An edge for tests: real roles on the in-process bus behind it, or owners that do as they are told; in front of it
 // connections without sockets, or the listeners.
+import { setImmediate as turn } from 'node:timers/promises'
 import { memoryBus } from '#bus/memory.ts'
 import type { EncodedCredentials } from '#core/accounts.ts'
 import { answerCalls, openCaller } from '#core/call.ts'
@@ -291,10 +292,6 @@ export function base64(text: string): string {
 export function bind(resource = '', id = 'bind'): string {
   const inside = resource === '' ? '' : `<resource>${resource}</resource>`
   return `<iq xmlns='jabber:client' type='set' id='${id}'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>${inside}</bind></iq>`
-}
-
-export function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 /** Turns of the event loop in which whatever was under way on the in-process bus is done. */

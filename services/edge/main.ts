@@ -234,11 +234,23 @@ export function openEdge(process: Process): OpenEdge {
   }
 }
 
-/** Where others can reach what this process cannot, its clients do better with them: its owners end its sessions, as if it were dead. */
+/**
+ * Where others can reach what this process cannot, its clients do better with them: its owners end its sessions, as if it were
+ * dead. When it has joined anew it ends what was bound on it meanwhile: an owner who came then has not asked it for that.
+ */
 function leaveWhenCutOff({ id, members }: Process, edge: Edge): void {
   if (members === undefined) return
   let wasCutOff = false
-  members.onFenced(() => void endSessions(edge))
+  let isFenced = false
+  members.onFenced(() => {
+    isFenced = true
+    void endSessions(edge)
+  })
+  members.onRead(() => {
+    if (!isFenced || members.livenessOf(id) !== 'live') return
+    isFenced = false
+    void endSessions(edge)
+  })
   members.onChange(() => {
     const isCutOff = members.isCutOff(id)
     if (isCutOff && !wasCutOff) void endSessions(edge)

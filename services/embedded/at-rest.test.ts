@@ -7,6 +7,7 @@ import { type AnyModule, defineModule } from '#core/module.ts'
 import { presenceModules } from '#presence/main.ts'
 import { openSqliteTable } from '#table/sqlite.ts'
 import type { Table } from '#table/table.ts'
+import { diary } from '#test/support/diary.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { AccountRequest } from './account-calls.ts'
 import { openAtRest } from './at-rest.ts'
@@ -106,15 +107,6 @@ test('RFC 6121 §2.5.2 each of many contacts has lost an account that was remove
     }
     expect([...subscriptions]).toEqual(['none'])
   })
-})
-
-/** Keeps a journal, and nothing in it. */
-const diary = defineModule({
-  name: 'diary',
-  home: 'router',
-  xeps: [],
-  journals: ['diary'],
-  setup: (app) => void app.journal('diary'),
 })
 
 test('what a module had kept while it was enabled used to wait for the next owner of the name', async () => {

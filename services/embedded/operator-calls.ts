@@ -1,4 +1,4 @@
-// Calls of whoever runs the server whose answers come in parts: sessions, announcements, exports, removals.
+// Calls of whoever runs the server whose answers come in parts: sessions, announcements, exports, removals; and those of groups.
 //
 // An entry is a session with what is known of it, how many an announcement has reached so far, or a piece of a document.
 import { Administration } from '#core/administration.ts'
@@ -6,6 +6,7 @@ import { openCaller } from '#core/call.ts'
 import type { Process } from '#core/process.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Perform } from './account-calls.ts'
+import { groupCalls } from './group-calls.ts'
 import { demandDomain, domainOf, type Fields, isRecord, parseAccount, parseAddress } from './requests.ts'
 
 export function operatorCalls(process: Process): Readonly<Record<string, Perform>> {
@@ -13,6 +14,8 @@ export function operatorCalls(process: Process): Readonly<Record<string, Perform
   const administration = new Administration(caller, process.ownership)
 
   return {
+    ...groupCalls(process),
+
     /** Of one account, of one domain, or all. Tells how many. */
     'session.list': async function* ({ account, fields }) {
       let count = 0

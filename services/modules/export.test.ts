@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Administration } from '#core/administration.ts'
+import { groupsOf } from '#core/group-administration.ts'
 import { give, given } from '#test/commands.ts'
 import { type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
 import { values } from '#xmpp/form.ts'
@@ -228,4 +229,21 @@ describe('a user’s own data, by a command', () => {
     const juliet = await server.connect(`${JULIET}/balcony`)
     expect(await give(juliet, NODE, {}, 'example.net')).toMatchObject({ condition: 'forbidden' })
   })
+})
+
+test('the groups that the domain has put the account into are named; their other members are no data of his', async () => {
+  await using server = await serve()
+  await server.account(JULIET)
+  await server.account('romeo@example.org')
+  const { administration } = groupsOf(server.process)
+  for (const [name, displayName] of [
+    ['verona', 'House & Home'],
+    ['empty', 'Nobody'],
+  ] as const)
+    await administration.create(parseJid(`${name}@example.org`), { displayName })
+  await administration.add(parseJid('verona@example.org'), [parseJid(JULIET), parseJid('romeo@example.org')])
+  const { text } = await exported(server)
+  const ns = 'https://rookery.invalid/stored'
+  expect(text).toContain(`<groups xmlns='${ns}'>\n<group jid='verona@example.org'>House &amp; Home</group>\n</groups>`)
+  expect([text.includes('empty@example.org'), text.includes('romeo@example.org')]).toEqual([false, false])
 })

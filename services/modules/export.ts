@@ -2,7 +2,7 @@
 //
 // What is there follows from the store, and not from a list: every row of the account and every entry of every journal is
 // in the document. Modules say how theirs are written (core/portable.ts); what nobody writes, also of a module that is
-// disabled, comes as it is stored. Passwords' keys alone stay here (§6).
+// disabled, comes as it is stored. Passwords' keys alone stay here (§6). Beside it stands which groups the account is in.
 //
 // A document may be large, so it is made in pages, each from the place where the last one ended. The parts are what the
 // modules write, in their order, then the other rows, then the other journals.
@@ -111,7 +111,12 @@ class Exporting {
       }
     }
     const others = app.stored.journals.filter((name) => !journals.has(name))
-    this.#parts = [...parts, this.#otherRows(rows), ...others.map((of) => this.#journal({ of, write: rawJournal(of) }))]
+    this.#parts = [
+      ...parts,
+      this.#groups(),
+      this.#otherRows(rows),
+      ...others.map((of) => this.#journal({ of, write: rawJournal(of) })),
+    ]
   }
 
   #journal({ of: journal, around, write }: Portable): Part {
@@ -131,6 +136,19 @@ class Exporting {
         for await (const entry of stored.export(account, { after })) if (nameOf(entry.id) === of) yield entry
       },
       write: ({ id, value }, account) => write(value, id.slice(of.length + 1), account),
+    }
+  }
+
+  /** Which the account is in: what that gives it is the domain's, and stored nowhere. */
+  #groups(): Part {
+    const { administration } = this.#app.groups
+    return {
+      around: { name: 'groups', ns: NS_STORED },
+      async *entries(account, after) {
+        for (const { group, displayName } of await administration.groupsOf(account))
+          if (group > after) yield { id: group, value: Buffer.from(displayName, 'utf8') }
+      },
+      write: ({ id, value }) => `<group jid='${escapeAttribute(id)}'>${escapeText(asBuffer(value).toString('utf8'))}</group>`,
     }
   }
 

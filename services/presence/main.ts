@@ -1,6 +1,7 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
 import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin, Watch } from '#core/envelope.ts'
+import { groupsOf } from '#core/group-administration.ts'
 import type { OfAccounts } from '#core/held.ts'
 import type { Passage } from '#core/hooks.ts'
 import type { ShownOptions } from '#core/module.ts'
@@ -17,6 +18,7 @@ import type { Stanza } from '#xmpp/stanza.ts'
 import { Audiences } from './audiences.ts'
 import { Hiding } from './hiding.ts'
 import { Presences } from './presences.ts'
+import { Regrouping } from './regrouping.ts'
 import { Resources } from './resources.ts'
 import roster, { type Rosters } from './roster.ts'
 import { Subscribing } from './subscribing.ts'
@@ -37,10 +39,13 @@ declare module '#core/call.ts' {
 export const presenceModules = [roster]
 
 export async function startPresence(process: Process): Promise<RunningRole> {
+  const groups = groupsOf(process).directory
+  await groups.start(process.config.domains)
   const owner = await Owner.open(process, 'presence')
   const sessions = new Registry()
   const part = new PresencePart(owner, sessions)
-  part.rosters = owner.start(part)(roster) as Rosters
+  const rosters = owner.start(part)(roster) as Rosters
+  part.rosters = rosters
   process.metrics.watch(
     'presence_lane_pending',
     'Envelopes of this presence service that other owners have not handled yet.',
@@ -64,6 +69,8 @@ export async function startPresence(process: Process): Promise<RunningRole> {
     owning: owner.takeOver,
     async stop() {
       passedOn?.close()
+      groups.close()
+      rosters.stop()
       part.flush()
       await owner.stop()
     },
@@ -100,6 +107,7 @@ class PresencePart implements RolePart {
     this.#presences = new Presences(this.#owner, resources, this.#audiences)
     this.#subscribing = new Subscribing(this.#owner, rosters, resources, this.#audiences)
     new Hiding(this.#owner, resources, this.#audiences)
+    new Regrouping(this.#owner, rosters, resources, this.#audiences)
   }
 
   sessions(account: string): readonly BoundSession[] {

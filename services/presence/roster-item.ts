@@ -4,6 +4,7 @@
 // changes as (contact, counter), bounded. Whoever has an older version is told what became of the contacts that
 // changed since; a contact that is gone is in the list like any other, so that its removal arrives too. A change
 // writes the version no later than the row: what is told twice does no harm, what is never told does.
+import { RESULT_BYTES_MAX } from '#core/iq.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
@@ -96,6 +97,29 @@ export function rosterElement(items: Iterable<RosterItem>, ver?: string): Elemen
   return el('query', NS_ROSTER, { ver }, ...seen)
 }
 
+/**
+ * As much of a roster as one answer may have, and the items that are left for pushes. One of the account's own items
+ * alone always fits (`rosterBytesMax`): it is what groups give that may be more.
+ */
+export function divideRoster(
+  items: Iterable<RosterItem>,
+  bytesMax = RESULT_BYTES_MAX - AROUND_BYTES,
+): readonly [RosterItem[], RosterItem[]] {
+  const first: RosterItem[] = []
+  const rest: RosterItem[] = []
+  let bytes = 0
+  for (const item of items) {
+    if (!item.inRoster) continue
+    bytes += bytesOf(item)
+    if (bytes <= bytesMax) first.push(item)
+    else rest.push(item)
+  }
+  return [first, rest]
+}
+
+/** `<query/>` and its version. */
+const AROUND_BYTES = 1_000
+
 /** The payload of a roster push (§2.1.6): the item as it is now, or its removal if there is none that may be seen. */
 export function pushElement(jid: string, item: RosterItem | undefined, ver: string): Element {
   const shown = item?.inRoster ? itemElement(item) : el('item', NS_ROSTER, { jid, subscription: 'remove' })
@@ -184,7 +208,7 @@ export const VERSION_TAIL_MAX = 120
 /** The same in characters of JIDs, which may be 2 kB each: the version is written with every change. */
 export const VERSION_TAIL_CHARS_MAX = 8_192
 
-/** Plain JSON. The token on the wire is `<epoch>.<n>`. */
+/** Plain JSON. The token on the wire is `<epoch>.<n>`, and `<epoch>.<n>.<groups>` where groups of the domain give contacts. */
 export interface RosterVersion {
   /** Random, made with the account: a later account of the same name does not know the tokens of the earlier. */
   readonly epoch: string
@@ -221,25 +245,38 @@ export function nextVersion(version: RosterVersion, jid: string): RosterVersion 
   return { epoch: version.epoch, n, floor, tail }
 }
 
-export function tokenOf(version: RosterVersion, n = version.n): string {
-  return `${version.epoch}.${n}`
+/** @param groups what stands for those of the domain, '' for none */
+export function tokenOf(version: RosterVersion, n = version.n, groups = ''): string {
+  return `${version.epoch}.${n}${suffixOf(groups)}`
+}
+
+function suffixOf(groups: string): string {
+  return groups === '' ? '' : `.${groups}`
 }
 
 /**
  * Answers a roster get (§2.2, §2.6.3). 'current' is an empty result; 'changes' is an empty result followed by these
  * pushes, in order, whose last token is the current one; 'full' is the roster, also for a token that is not of ours.
  * @param ver the attribute as the client sent it: undefined for none (then no token is given back), '' for "nothing yet"
+ * @param groups stands for what groups of the domain give (core/groups.ts), behind the token; where that is another, all is given anew
  */
-export function answerFor(ver: string | undefined, version: RosterVersion, items: ReadonlyMap<string, RosterItem>): RosterAnswer {
+export function answerFor(
+  ver: string | undefined,
+  version: RosterVersion,
+  items: ReadonlyMap<string, RosterItem>,
+  groups = '',
+): RosterAnswer {
   if (ver === undefined) return { kind: 'full', query: rosterElement(items.values()) }
-  const n = changeOf(ver, version)
+  const n = ver.endsWith(suffixOf(groups)) ? changeOf(ver.slice(0, ver.length - suffixOf(groups).length), version) : undefined
   if (n === version.n) return { kind: 'current' }
   const changes = n === undefined || n < version.floor ? undefined : version.tail.filter(([, changed]) => changed > n)
   // §2.6.3 leaves the choice: once there are more changes than contacts, the whole is shorter.
   if (changes === undefined || changes.length > Math.max(items.size, 1)) {
-    return { kind: 'full', query: rosterElement(items.values(), tokenOf(version)) }
+    return { kind: 'full', query: rosterElement(items.values(), tokenOf(version, version.n, groups)) }
   }
-  return { kind: 'changes', pushes: changes.map(([jid, changed]) => pushElement(jid, items.get(jid), tokenOf(version, changed))) }
+  const pushOf = ([jid, changed]: readonly [string, number]) =>
+    pushElement(jid, items.get(jid), tokenOf(version, changed, groups))
+  return { kind: 'changes', pushes: changes.map(pushOf) }
 }
 
 /** The change a token stands for, or undefined if we never gave it. */

@@ -5,6 +5,9 @@
 // account goes on. So `unavailable` is made when the right to see presence ends, for the resources there are then: none
 // of what they send later goes to that contact any more. A contact who may see presence from now on hears so, and his owner has
 // his edges watch: what he is shown then is the presence at the time (audiences.ts).
+//
+// Subscriptions are the accounts' own; what groups give stands beside them (roster.ts). So a right to see that is taken back
+// ends with no `unavailable` where a group gives it still, and one that a group gives is asked for in vain: it is there.
 import { errorOf } from '#core/answer.ts'
 import type { Origin } from '#core/envelope.ts'
 import type { Owner } from '#core/owner.ts'
@@ -15,7 +18,18 @@ import type { Audiences } from './audiences.ts'
 import type { Resources } from './resources.ts'
 import type { Rosters } from './roster.ts'
 import { pendingOf, type RosterItem } from './roster-item.ts'
-import { type Change, type Farewell, farewell, inbound, outbound, type SubscriptionType, seenBy, sees } from './subscription.ts'
+import {
+  type Change,
+  type Farewell,
+  farewell,
+  type InboundChange,
+  inbound,
+  type OutboundChange,
+  outbound,
+  type SubscriptionType,
+  seenBy,
+  sees,
+} from './subscription.ts'
 
 export class Subscribing {
   readonly #owner: Owner
@@ -39,10 +53,13 @@ export class Subscribing {
     const account = bareOf(presence.from)
     const contact = bareOf(presence.to!)
     if (contact.bare === account.bare) return done() // oneself is seen without
-    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
-    const change = outbound(before, contact.bare, type)
+    const byGroups = await this.#rosters.byGroups(account, contact)
+    const before = await this.#rosters.readOwn(account, (items) => items.get(contact.bare))
+    // Whom a group has him see he need not ask; the contact's server answers for him.
+    const change: OutboundChange =
+      byGroups.sees && type === 'subscribe' ? { after: before, push: false, route: true } : outbound(before, contact.bare, type)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
-    if (change.presence === 'send-unavailable') this.#audiences.revoke(account, contact) // §3.2.2: before the stanza
+    if (change.presence === 'send-unavailable' && !byGroups.isSeen) this.#audiences.revoke(account, contact) // §3.2.2: before the stanza
     const handedOn = (): void => {
       done()
       if (sees(before) && !sees(change.after)) this.#audiences.follow(account, contact.bare) // whom he has heard from first
@@ -62,8 +79,12 @@ export class Subscribing {
   async inbound(presence: Stanza, type: SubscriptionType, account: Jid, done: () => void): Promise<void> {
     const contact = bareOf(presence.from)
     if (contact.bare === account.bare) return done()
-    const before = await this.#rosters.read(account, (items) => items.get(contact.bare))
-    const change = inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
+    const { isSeen } = await this.#rosters.byGroups(account, contact)
+    const before = await this.#rosters.readOwn(account, (items) => items.get(contact.bare))
+    const change: InboundChange =
+      isSeen && type === 'subscribe'
+        ? { after: before, push: false, deliver: false, autoReply: 'subscribed', presence: 'send-presence' }
+        : inbound(before, contact.bare, type, type === 'subscribe' ? pendingOf(presence) : undefined)
     if (change.after !== before) await this.#rosters.change(account, contact.bare, change.after, change.push)
     if (change.deliver) {
       const shown = readdress(presence, { from: contact, to: account })
@@ -75,7 +96,7 @@ export class Subscribing {
         this.#owner.send(stanza('presence', account, { to: contact, type: 'subscribed' })),
       ) // §3.4.3
     }
-    if (change.presence === 'send-unavailable') this.#audiences.revoke(account, contact)
+    if (change.presence === 'send-unavailable' && !isSeen) this.#audiences.revoke(account, contact)
     this.#owner.commit.after(account.bare, () => this.#show(account, contact, before, change))
     if (sees(before) !== sees(change.after) || type === 'subscribed') this.#audiences.follow(account, contact.bare)
     this.#owner.commit.after(account.bare, done)
@@ -98,9 +119,10 @@ export class Subscribing {
     })
   }
 
-  /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2). */
+  /** XEP-0077 §3.2: the account goes; every contact is told, and loses it (RFC 6121 §2.5.2), and so does every group. */
   async leaveAll(account: Jid): Promise<void> {
-    const items = await this.#rosters.read(account, (items) => [...items.values()])
+    const items = await this.#rosters.readOwn(account, (items) => [...items.values()])
     for (const item of items) this.#sayFarewell(account, parseJid(item.jid), farewell(item))
+    await this.#rosters.leaveGroups(account)
   }
 }

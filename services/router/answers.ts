@@ -6,12 +6,12 @@ import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
-import type { Registry } from '#core/registry.ts'
 import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { administrationCalls } from './administration.ts'
+import type { KnownSessions } from './known-sessions.ts'
 import { REMOVAL_WAIT_MS, type Removals } from './removal.ts'
 import { type BindRequest, bindSession } from './sessions.ts'
 
@@ -41,7 +41,7 @@ export interface ToldCredentials {
   readonly generation?: number
 }
 
-export function answersOf(owner: Owner, sessions: Registry, removals: Removals): CallHandlers {
+export function answersOf(owner: Owner, sessions: KnownSessions, removals: Removals): CallHandlers {
   const { accounts, store } = owner
   store.keepAbsent() // accounts are made in this role alone
   /** In order with the account's stanzas. */

@@ -5,10 +5,10 @@
 import type { Fields } from '#core/envelope.ts'
 import { Owner } from '#core/owner.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { Registry } from '#core/registry.ts'
 import type { RolePart } from '#core/role.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { answersOf } from './answers.ts'
+import { KnownSessions } from './known-sessions.ts'
 import { Removals } from './removal.ts'
 import { Routing } from './route.ts'
 import { adoptSessions, closeSession, confirmSession, endSessions, noteAbout, setAvailability } from './sessions.ts'
@@ -16,7 +16,7 @@ import { adoptSessions, closeSession, confirmSession, endSessions, noteAbout, se
 /** `finishes`: what others have begun, as the removal of an account; not for a process that is there for one command. */
 export async function startRouter(process: Process, { finishes = true } = {}): Promise<RunningRole> {
   const owner = await Owner.open(process, 'router')
-  const sessions = new Registry()
+  const sessions = new KnownSessions(process.clock)
   const routing = new Routing(owner, sessions)
   const removals = new Removals(owner, sessions)
   const part: RolePart = {

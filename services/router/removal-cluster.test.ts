@@ -6,6 +6,7 @@ import mam from '#modules/mam.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { Cluster, ClusterClient, type ClusterProcess } from '#test/cluster-harness.ts'
+import { rowsOf } from '#test/support/rows.ts'
 
 const clusters: Cluster[] = []
 afterEach(async () => {
@@ -16,13 +17,7 @@ afterEach(async () => {
 const ROWS = 5_500
 const SLOW_BEHIND = 2_500
 
-async function rowsOf(cluster: Cluster, ...pks: readonly string[]): Promise<string[]> {
-  const found: string[] = []
-  for (const pk of pks) for await (const { sk } of cluster.table.query(pk)) found.push(`${pk} ${sk}`)
-  return found
-}
-
-const ofAccount = (cluster: Cluster, account: string) => rowsOf(cluster, `a#${account}`, `j#mam#${account}`, 'o#removals')
+const ofAccount = (cluster: Cluster, account: string) => rowsOf(cluster.table, `a#${account}`, `j#mam#${account}`, 'o#removals')
 
 /** A table that does not get over SLOW_BEHIND deletions of archived messages until it is told to. */
 function slowTable(): Table & { goOn(): void } {
@@ -71,7 +66,7 @@ async function underWay() {
         if (finished) return asked
       }
     },
-    stillThere: () => rowsOf(cluster, pk).then((rows) => rows.length),
+    stillThere: () => rowsOf(cluster.table, pk).then((rows) => rows.length),
   }
 }
 
@@ -110,10 +105,10 @@ test('a router that was taken for dead does no harm to whoever has the name by t
   await cluster.pass(5_000)
   romeo.message(romeo.jid, 'I am here')
   await romeo.acknowledged(1)
-  const rows = await rowsOf(cluster, `a#${account}`, 'o#removals')
+  const rows = await rowsOf(cluster.table, `a#${account}`, 'o#removals')
   expect([rows, router1.events('account.erased')]).toEqual([[`a#${account} account`], 0])
   const listed: string[] = []
-  for (let n = 0; n < 16; n++) listed.push(...(await rowsOf(cluster, `u#example.org#0${n.toString(16)}`)))
+  for (let n = 0; n < 16; n++) listed.push(...(await rowsOf(cluster.table, `u#example.org#0${n.toString(16)}`)))
   expect(listed).toHaveLength(1)
 })
 

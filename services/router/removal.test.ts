@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { memoryLog } from '#core/log.ts'
-import { type AnyModule, defineModule } from '#core/module.ts'
+import type { AnyModule } from '#core/module.ts'
 import type { Owner } from '#core/owner.ts'
 import { Registry } from '#core/registry.ts'
 import offline from '#modules/offline.ts'
@@ -9,6 +9,8 @@ import registration from '#modules/registration.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
+import { diary } from '#test/support/diary.ts'
+import { rowsOf } from '#test/support/rows.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, find } from '#xmpp/stanza.ts'
@@ -18,13 +20,6 @@ const ROMEO = 'romeo@example.org'
 const JULIET = 'juliet@example.org'
 const NS_REGISTER = 'jabber:iq:register'
 
-const diary = defineModule({
-  name: 'diary',
-  home: 'router',
-  xeps: [],
-  journals: ['diary'],
-  setup: (app) => void app.journal('diary'),
-})
 const MODULES: readonly AnyModule[] = [diary, offline, registration]
 
 /** The table of a test, whose deletions wait from the moment it is shut. */
@@ -98,11 +93,6 @@ async function finished(server: TestServer): Promise<number[]> {
   }
 }
 
-async function rowsOf(table: Table, ...pks: readonly string[]): Promise<string[]> {
-  const found: string[] = []
-  for (const pk of pks) for await (const { sk } of table.query(pk)) found.push(`${pk} ${sk}`)
-  return found
-}
 const ofRomeo = (table: Table) => rowsOf(table, `a#${ROMEO}`, `j#diary#${ROMEO}`)
 
 function unfinished(table: Table): Promise<string[]> {

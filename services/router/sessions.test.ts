@@ -8,6 +8,7 @@ import { memoryTable } from '#table/memory.ts'
 import { type Table, TableUnavailable } from '#table/table.ts'
 import { isCluster } from '#test/form.ts'
 import { flakyTable, harness, type TestClient, type TestServer } from '#test/harness.ts'
+import { rowsOf } from '#test/support/rows.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_ROSTER } from '#xmpp/ns.ts'
 import { childrenOf, el, type Stanza } from '#xmpp/stanza.ts'
@@ -331,9 +332,9 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
   test('every row and journal is gone, contacts are told and lose it, its streams end with not-authorized', async () => {
     await using all = await cast()
     const phone = await all.server.connect(`${ROMEO}/phone`)
-    expect(await rowsOf(all.table, ROMEO)).not.toEqual([])
+    expect(await everythingOf(all.table, ROMEO)).not.toEqual([])
     await remove(all.server, ROMEO)
-    expect(await rowsOf(all.table, ROMEO)).toEqual([])
+    expect(await everythingOf(all.table, ROMEO)).toEqual([])
     expect(await credentials(all.server, ROMEO)).toBeNull()
     await all.server.quiet()
     expect([all.romeo.closed?.condition, phone.closed?.condition]).toEqual(['not-authorized', 'not-authorized'])
@@ -362,7 +363,7 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
     await all.server.quiet()
     expect(romeo.received.find(({ name }) => name === 'iq')).toMatchObject({ id: 'go', type: 'result' })
     expect(romeo.closed?.condition).toBe('not-authorized')
-    expect(await rowsOf(all.table, ROMEO)).toEqual([])
+    expect(await everythingOf(all.table, ROMEO)).toEqual([])
     expect(await sessionsOf(all.server, ROMEO)).toEqual([])
   })
 
@@ -376,7 +377,7 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
     }
     await removing
     await all.server.quiet()
-    expect(await rowsOf(all.table, ROMEO)).toEqual([])
+    expect(await everythingOf(all.table, ROMEO)).toEqual([])
     expect(typesFrom(all.juliet.received, ROMEO)).toContain('message error')
   })
 
@@ -422,7 +423,7 @@ describe('XEP-0077 §3.2: the removal of an account', () => {
     const removed = await Promise.allSettled([remove(all.server, ROMEO), remove(all.server, ROMEO)])
     expect(removed.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(removed.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { condition: 'item-not-found' } })
-    expect(await rowsOf(all.table, ROMEO)).toEqual([])
+    expect(await everythingOf(all.table, ROMEO)).toEqual([])
   })
 })
 
@@ -480,9 +481,6 @@ describe('calls that break', () => {
 })
 
 /** Everything that is stored of an account. */
-async function rowsOf(table: Table, account: string): Promise<string[]> {
-  const rows: string[] = []
-  for (const pk of [`a#${account}`, `j#archive#${account}`, `j#offline#${account}`])
-    for await (const { sk } of table.query(pk)) rows.push(`${pk} ${sk}`)
-  return rows
+function everythingOf(table: Table, account: string): Promise<string[]> {
+  return rowsOf(table, `a#${account}`, `j#archive#${account}`, `j#offline#${account}`)
 }

@@ -11,6 +11,8 @@ import type { MaybePromise } from '#core/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
+import type { KnownSessions } from './known-sessions.ts'
 
 export interface BindRequest {
   readonly edge: string
@@ -26,11 +28,13 @@ export interface BindRequest {
  * `<conflict/>` (§7.7.2.2, second option): it is most often the same device, back before the server noticed it was gone.
  * At the limit the oldest of those that wait to be resumed makes room (XEP-0198): a client that comes back again and again
  * without resuming does not shut itself out. The account exists. Throws StanzaError: resource-constraint at the limit
- * (§7.6.2.1). A session that is bound already stays as it is: its edge may ask twice, not knowing who was told.
+ * (§7.6.2.1). A session that is bound already stays as it is: its edge may ask twice, not knowing who was told. One that its edge
+ * has given up since is not bound any more: nobody waits for the answer.
  */
-export function bindSession(owner: Owner, sessions: Registry, account: Jid, request: BindRequest): MaybePromise<Jid> {
+export function bindSession(owner: Owner, sessions: KnownSessions, account: Jid, request: BindRequest): MaybePromise<Jid> {
   const known = sessions.byId(account.bare, request.session)
   if (known !== undefined) return known.jid
+  if (sessions.hasEnded(request.session)) throw new StanzaError('not-allowed', 'the session has ended')
   const jid = parseJid(`${account.bare}/${request.resource === '' ? randomId(9) : request.resource}`) // as its edge will, which finds it
   const room = makeRoom(owner, sessions, jid)
   return room === undefined ? add(owner, sessions, jid, request) : room.then(() => add(owner, sessions, jid, request))
@@ -75,7 +79,8 @@ function tell<E extends keyof Events>(owner: Owner, event: E, news: Events[E], t
 }
 
 /** The edge has lost or closed the stream. */
-export function closeSession(owner: Owner, sessions: Registry, account: Jid, id: string): void | Promise<void> {
+export function closeSession(owner: Owner, sessions: KnownSessions, account: Jid, id: string): void | Promise<void> {
+  sessions.noteEnded(id)
   const session = sessions.byId(account.bare, id)
   if (session !== undefined) return removeSession(owner, sessions, session)
   owner.takeOver.noteEnded(id)
@@ -88,16 +93,18 @@ const late = new WeakSet<BoundSession>()
 
 /**
  * What the edges tell of accounts that have come. Of two sessions of one resource the later one stands (§7.7.2.2). Where an edge is
- * late, messages have been kept for them meanwhile: its sessions become available in order with what comes, and get those first.
+ * late, messages have been kept for them meanwhile: its sessions become available in order with what comes, and get those first;
+ * and what presence has said of one meanwhile is newer than what the edge knew.
  */
-export function adoptSessions(owner: Owner, sessions: Registry, told: readonly ToldSession[], isLate = false): void {
+export function adoptSessions(owner: Owner, sessions: KnownSessions, told: readonly ToldSession[], isLate = false): void {
   const waiting: { readonly session: BoundSession; readonly priority: number }[] = []
   for (const { session: id, edge, jid, about, flags, presence } of told) {
     if (sessions.byId(jid.bare, id) !== undefined) continue
     const session = new BoundSession(id, edge, jid, owner.multicast)
     session.about = about
     session.setAll(flags)
-    const priority = presence === undefined ? undefined : knownPriority(presence)
+    const early = sessions.takeEarly(id)
+    const priority = early === undefined ? shownPriority(presence) : early.available ? early.priority : undefined
     const rival = sessions.byResource(jid.bare, jid.resource)
     if (rival?.about !== undefined && rival.about.sinceMs > about.sinceMs) {
       closeRival(owner, session)
@@ -120,8 +127,13 @@ export function adoptSessions(owner: Owner, sessions: Registry, told: readonly T
   })
 }
 
+/** Undefined where nothing is shown. */
+function shownPriority(presence: Stanza | undefined): number | undefined {
+  return presence === undefined ? undefined : knownPriority(presence)
+}
+
 /** Where presence has not said meanwhile whether it is. */
-function becomeAvailable(owner: Owner, sessions: Registry, session: BoundSession, priority: number): void {
+function becomeAvailable(owner: Owner, sessions: KnownSessions, session: BoundSession, priority: number): void {
   const { jid, session: id } = session
   let isDue: boolean | undefined
   owner.inOrder(jid.bare, () => {
@@ -134,9 +146,12 @@ function closeRival({ multicast }: Owner, session: BoundSession): void {
   multicast.order(session, 'close', { condition: 'conflict', text: 'another client has taken this resource' })
 }
 
-/** Something that was for this session may have been lost on its way to the edge: an order to close it, perhaps. */
+/**
+ * Something that was for this session may have been lost on its way to the edge: an order to close it, perhaps. It is not known
+ * either where its edge is late to tell of it.
+ */
 export function confirmSession(owner: Owner, sessions: Registry, account: Jid, { session, edge }: Fields): void {
-  if (sessions.byId(account.bare, String(session)) !== undefined) return
+  if (sessions.byId(account.bare, String(session)) !== undefined || owner.takeOver.waitsFor(account.bare, String(edge))) return
   const target = { edge: String(edge), session: String(session) }
   owner.multicast.order(target, 'close', { condition: 'reset', text: 'the session has ended' })
 }
@@ -153,13 +168,20 @@ function removeSession(owner: Owner, sessions: Registry, session: BoundSession):
 }
 
 /** Told by the presence owner, on the lane, before the client's next stanza. */
-export function setAvailability(owner: Owner, sessions: Registry, account: Jid, fields: Fields): void | Promise<void> {
-  const session = sessions.byId(account.bare, String(fields.session))
-  if (session === undefined) return
+export function setAvailability(owner: Owner, sessions: KnownSessions, account: Jid, fields: Fields): void | Promise<void> {
+  const id = String(fields.session)
+  const session = sessions.byId(account.bare, id)
+  const isAvailable = fields.available === true
+  const priorityNow = isAvailable ? Number(fields.priority) : 0
+  if (session === undefined) {
+    if (owner.takeOver.waitsFor(account.bare))
+      sessions.noteEarly(id, { account: account.bare, available: isAvailable, priority: priorityNow })
+    return
+  }
   late.delete(session)
   const { available, priority } = session
-  session.available = fields.available === true
-  session.priority = session.available ? Number(fields.priority) : 0
+  session.available = isAvailable
+  session.priority = priorityNow
   if (!session.available) return
   const news = { jid: session.jid, session: session.session, priority: session.priority, first: !available }
   return tell(owner, 'session.available', news, () => {

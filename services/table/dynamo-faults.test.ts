@@ -1,5 +1,6 @@
 // The table in DynamoDB while DynamoDB fails: what resolved is stored, what met a VersionConflict was not written, nothing is done
 // twice. The faults come from a proxy before DynamoDB Local (test/faults/dynamo-proxy.ts), by a seed.
+import { setImmediate as turn } from 'node:timers/promises'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type DynamoProxy, type Rule, startDynamoProxy } from '#test/faults/dynamo-proxy.ts'
 import { startDynamoDb } from '#test/servers/dynamodb.ts'
@@ -52,7 +53,6 @@ async function open(timing: DynamoTableOptions['timing'], onRequest: (request: s
 }
 
 const row = (sk: string, version = 'mine'): Row => ({ pk: 'p', sk, version, value: Buffer.from(`${sk} ${version}`) })
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 async function sksOf(table: ClosableTable): Promise<string[]> {
   const sks: string[] = []

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { Budget, DynamoClient, Input } from './dynamo-client.ts'
 import { BATCH_WRITES_MAX, DynamoWrites, WAITING_BYTES_MAX, WAITING_WRITES_MAX } from './dynamo-writes.ts'
@@ -30,7 +31,6 @@ function standIn(): { client: DynamoClient; requests: Request[] } {
 }
 
 const row = (sk: string, bytes = 1): Row => ({ pk: 'p', sk, version: 'v', value: new Uint8Array(bytes) })
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 const sizeOf = (request: Request) => request.input().RequestItems!.rows!.length
 const writesOn = (client: DynamoClient) => new DynamoWrites(client, 'rows', Date.now)
 

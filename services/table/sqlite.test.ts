@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { tableContract } from './contract.ts'
@@ -49,7 +50,6 @@ async function open(options: Partial<SqliteTableOptions> = {}): Promise<{ table:
 }
 
 const row = (sk: string, fields: Partial<Row> = {}): Row => ({ pk: 'p', sk, version: 'v', value: Buffer.from(sk), ...fields })
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 async function sksOf(table: ClosableTable, pk = 'p'): Promise<string[]> {
   const sks: string[] = []

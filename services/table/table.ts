@@ -8,6 +8,8 @@
 //   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids (core/journal.ts)
 //   pk = j#mam#romeo@example.org       sk = ~juliet@… <time>   of a thread, something is in this stretch of time; no value
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
+//   pk = g#example.org                 sk = staff/<id>         a group of the domain, or a part of its members (core/group-rows.ts)
+//   pk = o#groups                      sk = example.org        which groups the domain has (core/group-rows.ts)
 //   pk = o#removals                    sk = <hash>             an account that is being deleted (router/removal.ts)
 //   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/auth.ts)
 //   pk = o#router, o#presence          sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)

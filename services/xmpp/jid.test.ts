@@ -139,6 +139,11 @@ describe('RFC 7622 §3.2 Domainpart', () => {
     expect(prepareDomain('xn--fa-hia.example')).toBe('fa\u00DF.example')
   })
 
+  test('Cherokee is compared in capitals, which are what IDNA allows: written so, or as an A-label', () => {
+    for (const written of ['\u13B4.example', '\uAB84.example', 'xn--q9d.example'])
+      expect(prepareDomain(written), written).toBe('\u13B4.example')
+  })
+
   test.each(['xn--a', 'xn--', 'xn--example-', 'xn--n3h', 'xn--ls8h', 'xn--80ak6aa92e-'])('%s is no A-label', (label) => {
     expect(() => prepareDomain(`${label}.example`)).toThrow(JidError)
   })

@@ -225,9 +225,13 @@ function prepareAddress(text: string): string {
   return new URL(`http://${text}`).hostname
 }
 
-/** To lower case, code point by code point: IDNA knows no final sigma. */
+/**
+ * To lower case, code point by code point: IDNA knows no final sigma. Cherokee goes to its capitals, as Unicode's case folding
+ * has it: these are what RFC 5892 allows (its small letters came later, and are unstable in the sense of §2.2).
+ */
 function lowerCase(text: string): string {
-  return NON_ASCII.test(text) ? Array.from(text, (char) => char.toLowerCase()).join('') : text.toLowerCase()
+  if (!NON_ASCII.test(text)) return text.toLowerCase()
+  return Array.from(text, (char) => (CHEROKEE.test(char) ? char.toUpperCase() : char.toLowerCase())).join('')
 }
 
 function profiled<T>(part: string, text: string, profile: (text: string) => T): T {
@@ -255,3 +259,4 @@ const PLAIN_DOMAIN = /^(?=.{1,1023}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a
 const EXCLUDED = /["&'/:<>@]/
 const LDH = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/
 const NON_ASCII = /[^\x00-\x7F]/
+const CHEROKEE = /\p{Script=Cherokee}/u

@@ -1,20 +1,10 @@
 // The certificates that clients show: DER, by what node:crypto makes of it first, and by our own reader alone.
 import { X509Certificate } from 'node:crypto'
-import {
-  CLIENT_CA,
-  ED25519_CERT,
-  FOREIGN_CERT,
-  JULIET_CERT,
-  PSS_SHA384_CERT,
-  RSA_SHA1_CERT,
-  RSA_SHA512_CERT,
-} from '#edge/certificate.fixture.ts'
+import { EACH_KIND } from '#edge/certificate.fixture.ts'
 import { alternativeNames, endPointHash } from '#edge/x509.ts'
 import { demand, type FuzzTarget, only } from './target.ts'
 
-const CERTIFICATES = [JULIET_CERT, CLIENT_CA, FOREIGN_CERT, PSS_SHA384_CERT, ED25519_CERT, RSA_SHA1_CERT, RSA_SHA512_CERT].map(
-  (pem) => new X509Certificate(pem).raw,
-)
+const CERTIFICATES = EACH_KIND.map((pem) => new X509Certificate(pem).raw)
 /** Tags, lengths in all their forms, and the object identifiers that are looked for. */
 const TOKENS = [
   ...['30', '3000', '0500', 'a0', 'a3', '82', '04', '06', '0c', '1e'],

@@ -130,8 +130,8 @@ async function checkSilence(world: World): Promise<void> {
     if (more > 0) throw new Violation(`all is handled, and ${more} bodies were published on ${kind}`)
   }
   for (const { id, clock, own, isEdge } of world.alive) {
-    // Its lease and the others'; of each role lanes, multicasts and dead edges; of an edge lanes, and all that waits for seconds.
-    const most = 2 + 3 * own.length + (isEdge ? 2 : 0)
+    // Its lease, the others', the groups; of each role lanes, multicasts and dead edges; of an edge lanes, and all that waits for seconds.
+    const most = 3 + 3 * own.length + (isEdge ? 2 : 0)
     if (clock.pending > most) throw new Violation(`all is handled, and ${id} has ${clock.pending} timers; at most ${most}`)
   }
 }

@@ -20,17 +20,25 @@ import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import journal from './journal.ts'
 import type { Mutation } from './mutations.ts'
-import { type Pace, ProcessClock } from './scheduler.ts'
-import type { SimBus } from './sim-bus.ts'
-import type { World } from './world.ts'
+import { type Pace, ProcessClock, type Scheduler } from './scheduler.ts'
+import type { Network, SimBus } from './sim-bus.ts'
+import type { SimTable } from './sim-table.ts'
+import type { Counts } from './world.ts'
 
-const MODULES: readonly AnyModule[] = [...(presenceModules as AnyModule[]), journal as AnyModule]
-const CONFIG: Config = loadConfig({
-  // Short enough that a session which nobody resumes ends before all is over.
-  text: JSON.stringify({ domains: ['example.org'], limits: { resumeSeconds: 10 } }),
-  env: {},
-  moduleOptions: Object.fromEntries(MODULES.map(({ name, options = {} }) => [name, options])),
-}).config
+/** What they run, and how. Sessions that nobody resumes end before all is over. */
+export function setupOf(...more: readonly AnyModule[]): Setup {
+  const modules = [...(presenceModules as AnyModule[]), ...more]
+  const text = JSON.stringify({ domains: ['example.org'], limits: { resumeSeconds: 10 } })
+  const moduleOptions = Object.fromEntries(modules.map(({ name, options = {} }) => [name, options]))
+  return { modules, config: loadConfig({ text, env: {}, moduleOptions }).config }
+}
+
+export interface Setup {
+  readonly modules: readonly AnyModule[]
+  readonly config: Config
+}
+
+const SETUP = setupOf(journal as AnyModule)
 /** To give away all it owns when it leaves (cluster/main.ts). */
 const LEAVE_MS = 10_000
 /** It ends then, however far it is (ctl/run.ts). */
@@ -41,6 +49,22 @@ export interface Making {
   readonly own: readonly RoleName[]
   readonly edge: boolean
   readonly pace: Pace
+}
+
+/** Where a process is. */
+export interface Site {
+  readonly scheduler: Scheduler
+  readonly network: Network
+  readonly table: SimTable
+  readonly mutation: Mutation
+  readonly random: () => number
+  readonly newId: () => string
+  readonly counts: Counts
+  readonly tracing: boolean
+  /** Undefined: what processes of a simulation run. */
+  readonly setup?: Setup | undefined
+  readonly trace: (who: string, what: string) => void
+  broke(what: string): void
 }
 
 export class SimProcess implements Owning {
@@ -57,7 +81,7 @@ export class SimProcess implements Owning {
   edge: OpenEdge | undefined
   dead = false
   leaving = false
-  readonly #world: World
+  readonly #world: Site
   readonly #partitions: OwnPartitions
   readonly #process: Process
   readonly #caller: Caller
@@ -66,7 +90,7 @@ export class SimProcess implements Owning {
   #deferred: (() => void)[] | undefined
   #goesOn = false
 
-  constructor(world: World, { id, own, edge, pace }: Making) {
+  constructor(world: Site, { id, own, edge, pace }: Making) {
     const { scheduler, mutation, random } = world
     this.#world = world
     this.id = id
@@ -99,18 +123,19 @@ export class SimProcess implements Owning {
 
   #processOf(mutation: Mutation, log: Log): Process {
     const { id, bus, table, clock, ownership, membership } = this
+    const { modules, config } = this.#world.setup ?? SETUP
     return {
       ...{ id, bus: mutation.roleBus?.(bus) ?? bus, table, clock, log, ownership },
       members: mutation.members?.(membership) ?? membership,
-      config: CONFIG,
-      modules: MODULES,
-      moduleOptions: CONFIG.modules,
-      journals: MODULES.flatMap(({ journals = [] }) => journals),
+      config,
+      modules,
+      moduleOptions: config.modules,
+      journals: modules.flatMap(({ journals = [] }) => journals),
       openLog: (role, log) => {
         const opened = this.#partitions.openLog(role, log)
         return mutation.commitLog?.(opened) ?? opened
       },
-      server: serverFacts(CONFIG, id, CONFIG.modules), // deliveries say by whom they are (journal.ts)
+      server: serverFacts(config, id, config.modules), // deliveries say by whom they are (journal.ts)
       metrics: new Metrics(),
       readings: new Readings(clock),
       random: this.#world.random,

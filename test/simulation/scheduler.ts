@@ -3,6 +3,7 @@
 // Everything is an event with a moment; events of one moment happen in the order they were planned in. Between two of them every
 // promise that can go on has gone on, so an event is to a process what a turn of the event loop is. Time jumps from event to
 // event. All choices come from one generator, so a seed says all.
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Clock, Timer } from '#core/clock.ts'
 import { Random } from '#test/fuzz/random.ts'
 
@@ -108,11 +109,6 @@ export class Scheduler {
 /** Every promise that can go on has gone on: ticks come behind all of them. */
 function quiet(): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve))
-}
-
-/** The same, and what waits for the next turn of the real event loop has it. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 /** What wakes a process: it gets it at once, later or never. */

@@ -1,10 +1,10 @@
 // A table that is far away, and fails in every way in which one may.
 //
-// A request happens at some moment between its call and its answer, all of it at once. It may not happen at all, or happen and
-// not be answered, or not be answered and happen later. A query is one request for each of its pages, which are small.
+// How a request may fare: core/far-request.fixture.ts. A query is one request for each of its pages, which are small.
+import { farRequest, type RequestFault } from '#core/far-request.fixture.ts'
 import { decodeFlush, decodeItem } from '#core/log-item.ts'
 import { memoryTable } from '#table/memory.ts'
-import { type Condition, type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'
+import type { Condition, Key, Range, Row, Table } from '#table/table.ts'
 import type { Gate, Scheduler } from './scheduler.ts'
 
 export interface TableWeather {
@@ -18,12 +18,9 @@ export interface TableWeather {
   hotMsMax: number
 }
 
-/** `before`: it never happens. `after`: it does, and the answer is lost. `late`: it does, after its caller was told that nobody knows. */
-type Fault = 'none' | 'before' | 'after' | 'late'
-
 const PAGE_ROWS = 8
 const LATE_MS_MAX = 20_000
-const FAULTS: readonly Fault[] = ['before', 'after', 'late']
+const FAULTS: readonly RequestFault[] = ['before', 'after', 'late']
 
 export interface Asker {
   readonly id: string
@@ -36,7 +33,7 @@ export class SimTable {
   weather: TableWeather = { faultOneIn: 0, delayMsMax: 2, lateMsMax: 0, hotMsMax: 0 }
   /** It answers nobody. */
   away = false
-  readonly faults: Record<Exclude<Fault, 'none'> | 'away', number> = { before: 0, after: 0, late: 0, away: 0 }
+  readonly faults: Record<Exclude<RequestFault, 'none'> | 'away', number> = { before: 0, after: 0, late: 0, away: 0 }
   /** When the last of what is on its way will have come. */
   underwayUntilMs = 0
   /** Told of each row that a process asks to be written. */
@@ -89,7 +86,7 @@ export class SimTable {
     } else this.watch(row)
   }
 
-  #fault(): Fault {
+  #fault(): RequestFault {
     const { random } = this.#scheduler
     const { faultOneIn } = this.weather
     const fault = faultOneIn > 0 && random.chance(faultOneIn) ? random.pick(FAULTS) : 'none'
@@ -100,32 +97,20 @@ export class SimTable {
   #ask<T>(asker: Asker, run: () => Promise<T>, moreMsMax = 0): Promise<T> {
     if (asker.dead) return new Promise(() => {})
     const { random } = this.#scheduler
-    const fault = this.#fault()
-    return new Promise((resolve, reject) => {
-      const answer = (settle: () => void): void => this.#later(this.#wayMs(), () => asker.gate(settle))
-      const lose = (): void => answer(() => reject(new TableUnavailable('no answer')))
-      const happen = async (): Promise<void> => {
-        if (this.away || fault === 'before') {
-          if (this.away) this.faults.away++
-          return lose()
-        }
-        let settle: () => void
-        try {
-          const value = await run()
-          settle = () => resolve(value)
-        } catch (error) {
-          settle = () => reject(error)
-        }
-        if (fault === 'none') answer(settle)
-        else if (fault === 'after') lose()
-      }
-      this.#later(this.#wayMs() + random.int(moreMsMax + 1), () => {
-        // What the dead have sent may come when nobody thinks of it any more.
-        if (asker.dead && random.chance(2)) return this.#later(random.int(LATE_MS_MAX), () => void happen())
-        if (fault !== 'late') return void happen()
-        lose()
-        this.#later(random.int(this.weather.lateMsMax + 1), () => void happen())
-      })
+    return farRequest(run, {
+      fault: this.#fault(),
+      isAway: () => {
+        if (this.away) this.faults.away++
+        return this.away
+      },
+      there: (arrive, happen) =>
+        this.#later(this.#wayMs() + random.int(moreMsMax + 1), () => {
+          // What the dead have sent may come when nobody thinks of it any more.
+          if (asker.dead && random.chance(2)) this.#later(random.int(LATE_MS_MAX), happen)
+          else arrive()
+        }),
+      back: (settle) => this.#later(this.#wayMs(), () => asker.gate(settle)),
+      late: (happen) => this.#later(random.int(this.weather.lateMsMax + 1), happen),
     })
   }
 

@@ -4,7 +4,7 @@
 // stranger locks nobody out: he fills the count of his own address, and the one of the account only slows. What is not the name
 // of an account counts like one. Counts end with a window that begins with the first of them; memory is bounded.
 import { hash } from 'node:crypto'
-import type { Clock } from '#core/clock.ts'
+import { type Clock, pause } from '#core/clock.ts'
 import { networkOf } from '#core/network.ts'
 
 export interface GuessLimits {
@@ -73,7 +73,7 @@ export class Attempt {
     const each = limits.loginFailuresPerAccount
     const steps = each === 0 ? 0 : Math.floor(accounts.of(this.#account) / each)
     if (steps === 0) return undefined
-    return new Promise((resolve) => clock.setTimeout(resolve, Math.min(steps * DELAY_STEP_MS, DELAY_MS_MAX)))
+    return pause(clock, Math.min(steps * DELAY_STEP_MS, DELAY_MS_MAX))
   }
 
   /** The password was wrong, or there is no such account. */
