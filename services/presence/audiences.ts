@@ -15,6 +15,7 @@ import type { Owner } from '#core/owner.ts'
 import type { BoundSession } from '#core/registry.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
+import { DirectedPresence } from './directed.ts'
 import { Orders } from './orders.ts'
 import type { Resources, RosterItems } from './resources.ts'
 import { seenBy, sees } from './subscription.ts'
@@ -32,6 +33,7 @@ interface Settled {
 export class Audiences {
   readonly watches = new Watches()
   readonly orders: Orders
+  readonly directed: DirectedPresence
   readonly #owner: Owner
   readonly #resources: Resources
   /** Contacts of other domains who may see an account that is online. Nearly none has any. */
@@ -44,6 +46,7 @@ export class Audiences {
     this.#owner = owner
     this.#resources = resources
     this.orders = new Orders(owner, resources)
+    this.directed = new DirectedPresence(owner)
     const { metrics } = owner.process
     this.#shown = metrics.counter(
       'presence_shown_total',
@@ -58,6 +61,7 @@ export class Audiences {
   broadcast(account: string, presence: Stanza): void {
     this.#owner.commit.after(account, () => {
       this.#show(account, presence, '')
+      this.directed.follow(presence, (watcher) => this.watches.of(account).some((place) => place.isAdmitted(watcher)))
       for (const to of this.#remote.get(account) ?? NONE) this.#owner.send(readdress(presence, { to }))
     })
   }
@@ -201,6 +205,7 @@ export class Audiences {
         for (const farewell of farewells) multicast.shown(place.edge, bare, farewell, { only: [contact.bare] })
         multicast.revoke(place.edge, bare, [contact.bare])
       }
+      for (const farewell of farewells) this.directed.follow(farewell, (to) => to === contact.bare)
     })
   }
 
@@ -229,7 +234,8 @@ export class Audiences {
   }
 
   #allowRemote(account: string, contact: Jid): void {
-    this.#remote.set(account, [...(this.#remote.get(account) ?? NONE), contact])
+    const others = (this.#remote.get(account) ?? NONE).filter(({ bare }) => bare !== contact.bare)
+    this.#remote.set(account, [...others, contact])
     for (const { presence } of this.#resources.shown(account)) this.#owner.send(readdress(presence, { to: contact }))
   }
 

@@ -38,7 +38,8 @@ export class Hiding {
         if (contact.bare === account.bare || before(contact) === hides) continue
         const item = items.get(contact.bare)
         if (seenBy(item)) this.#show(account, contact, hides)
-        if (sees(item)) this.#watch(account, contact, hides)
+        if (hides) this.#unwatch(account, contact)
+        else if (sees(item)) this.#watch(account, contact)
       }
       this.#takeBack(account, (peer) => after(peer) && !before(peer))
     })
@@ -53,17 +54,32 @@ export class Hiding {
     }
   }
 
-  /** The contact to the account. */
-  #watch(account: Jid, contact: Jid, hides: boolean): void {
+  /**
+   * The contact to the account: it is gone, whoever it is. One whom its roster does not have it see may have shown himself by
+   * directed presence (§4.6), and says nothing of it any more that would come here.
+   */
+  #unwatch(account: Jid, contact: Jid): void {
     const { commit, multicast } = this.#owner
     const { orders } = this.#audiences
-    const whole = contact.resource === '' && this.#owner.isLocal(contact.domain)
     commit.after(account.bare, () => {
-      if (whole) orders.all(account, hides ? 'unwatch' : 'watch', [contact.bare])
-      const sessions = [...this.#resources.available(account.bare)]
-      if (hides) return multicast.fanOut(sessions, stanza('presence', contact, { type: 'unavailable' }), 'bare')
-      if (!whole) for (const { jid } of sessions) this.#owner.send(stanza('presence', jid, { to: contact, type: 'probe' }))
+      if (this.#isWhole(contact)) orders.all(account, 'unwatch', [contact.bare])
+      const gone = stanza('presence', contact, { type: 'unavailable' })
+      multicast.fanOut([...this.#resources.available(account.bare)], gone, 'bare')
     })
+  }
+
+  #watch(account: Jid, contact: Jid): void {
+    const { orders } = this.#audiences
+    this.#owner.commit.after(account.bare, () => {
+      if (this.#isWhole(contact)) return orders.all(account, 'watch', [contact.bare])
+      for (const { jid } of this.#resources.available(account.bare))
+        this.#owner.send(stanza('presence', jid, { to: contact, type: 'probe' }))
+    })
+  }
+
+  /** An account of ours, with all its resources. */
+  #isWhole({ domain, resource }: Jid): boolean {
+    return resource === '' && this.#owner.isLocal(domain)
   }
 
   /** Directed presence, from those who may no longer have it. */

@@ -307,7 +307,7 @@ export class Presences {
     const { bare, full } = presence.from
     if (this.#coalescing.waiting(full) !== undefined) this.#flushOf(bare) // what was sent before it comes before it
     this.#resources.note(bare, (availability) => availability.direct(session.jid.resource, session.session, presence))
-    this.#owner.commit.after(bare, () => this.#owner.send(presence, done))
+    this.#owner.commit.after(bare, () => this.#audiences.directed.send(presence, done))
   }
 
   #flushOf(account: string): void {

@@ -17,7 +17,7 @@ import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Audiences } from './audiences.ts'
 import type { Resources } from './resources.ts'
 import type { Rosters } from './roster.ts'
-import { pendingOf, type RosterItem } from './roster-item.ts'
+import { pendingOf } from './roster-item.ts'
 import {
   type Change,
   type Farewell,
@@ -27,7 +27,6 @@ import {
   type OutboundChange,
   outbound,
   type SubscriptionType,
-  seenBy,
   sees,
 } from './subscription.ts'
 
@@ -64,15 +63,14 @@ export class Subscribing {
       done()
       if (sees(before) && !sees(change.after)) this.#audiences.follow(account, contact.bare) // whom he has heard from first
     }
+    const isLocal = this.#owner.isLocal(contact.domain)
     this.#owner.commit.after(account.bare, () => {
       if (!change.route) return done()
-      if (!this.#owner.isLocal(contact.domain)) {
-        this.#owner.reply(errorOf(presence, new StanzaError('remote-server-not-found'))!, origin)
-        return done()
-      }
-      this.#owner.send(readdress(presence, { from: account, to: contact }), handedOn)
-      this.#show(account, contact, before, change)
+      if (isLocal) return this.#owner.send(readdress(presence, { from: account, to: contact }), handedOn)
+      this.#owner.reply(errorOf(presence, new StanzaError('remote-server-not-found'))!, origin)
+      done()
     })
+    if (isLocal) this.#show(account, contact, change)
   }
 
   /** To one of our accounts. */
@@ -97,16 +95,17 @@ export class Subscribing {
       ) // §3.4.3
     }
     if (change.presence === 'send-unavailable' && !isSeen) this.#audiences.revoke(account, contact)
-    this.#owner.commit.after(account.bare, () => this.#show(account, contact, before, change))
+    this.#show(account, contact, change)
     if (sees(before) !== sees(change.after) || type === 'subscribed') this.#audiences.follow(account, contact.bare)
     this.#owner.commit.after(account.bare, done)
   }
 
-  /** One who has just come to see the account is greeted when he watches it; one who could all along has lost what he was shown (§3.1.3). */
-  #show(account: Jid, contact: Jid, before: RosterItem | undefined, { presence: duty }: Change): void {
-    if (duty !== 'send-presence') return
-    if (!seenBy(before)) return this.#audiences.allow(account, contact)
-    for (const { presence } of this.#resources.shown(account.bare)) this.#owner.send(readdress(presence, { to: contact }))
+  /**
+   * Whoever may see the account and watches it is shown what there is; one who could all along has lost what he was shown (§3.1.3).
+   * One who does not watch it yet will be greeted when he does.
+   */
+  #show(account: Jid, contact: Jid, { presence: duty }: Change): void {
+    if (duty === 'send-presence') this.#audiences.allow(account, contact)
   }
 
   #sayFarewell(account: Jid, contact: Jid, { types, presence }: Farewell): void {
