@@ -1,10 +1,15 @@
 // Servers that are broken on purpose, to see that the model screams: a method of a class does something else meanwhile.
 import { Commit } from '#core/commit.ts'
 import { Hooks } from '#core/hooks.ts'
-import { Owner } from '#core/owner.ts'
 import { Resync } from '#core/resync.ts'
+import { Audience } from '#edge/audience.ts'
+import { Watching } from '#edge/watching.ts'
+import { Audiences } from '#presence/audiences.ts'
 import { Availability } from '#presence/availability.ts'
+import { Coalescing } from '#presence/coalescing.ts'
+import { DirectedPresence } from '#presence/directed.ts'
 import { Presences } from '#presence/presences.ts'
+import { WatchersAt } from '#presence/watches.ts'
 
 export interface Mutation {
   /** What is wrong. */
@@ -39,10 +44,77 @@ export const MUTATIONS: readonly Mutation[] = [
     patch: () => patched(Presences.prototype, 'closed', () => (_account, _id, done) => done()),
   },
   {
-    name: 'whoever comes is shown nobody, for probes are not answered',
-    patch: () => patched(Presences.prototype, 'answerProbe', () => () => {}),
+    name: 'whoever comes is shown nobody, for watches are not answered',
+    patch: () => patched(Audiences.prototype, 'receive', () => (_watch, done) => done()),
   },
-  { name: 'a broadcast leaves one out', patch: () => patched(Owner.prototype, 'fanOut', leavingOut) },
+  {
+    name: 'who watches many is told of all but one',
+    patch: () =>
+      patched(
+        Watching.prototype,
+        'submit',
+        (submit) =>
+          function (this: Watching, news) {
+            submit.call(this, news.contacts.length > 1 ? { ...news, contacts: news.contacts.slice(1) } : news)
+          },
+      ),
+  },
+  {
+    name: 'a broadcast leaves one out',
+    patch: () =>
+      patched(
+        Audience.prototype,
+        'forEach',
+        (forEach) =>
+          function (this: Audience<{ id: string }>, shown, show) {
+            let isFirst = true
+            forEach.call(this, shown, (session) => {
+              if (!isFirst) show(session)
+              isFirst = false
+            })
+          } as typeof forEach,
+      ),
+  },
+  {
+    name: 'everybody who watches is admitted, whatever the roster says',
+    patch: () =>
+      patched(
+        WatchersAt.prototype,
+        'isAdmitted',
+        () =>
+          function (this: WatchersAt, watcher) {
+            return this.has(watcher)
+          },
+      ),
+  },
+  {
+    name: 'who may see somebody no more is not revoked',
+    patch: () => patched(Audience.prototype, 'revoke', () => () => {}),
+  },
+  {
+    name: 'the end of a right to see is told to nobody',
+    patch: () => patched(Audiences.prototype, 'revoke', () => () => {}),
+  },
+  {
+    name: 'who comes to be seen by somebody who watches already does not greet him',
+    patch: () => patched(Audiences.prototype, 'allow', () => () => {}),
+  },
+  {
+    name: 'of presence that waits the last is forgotten',
+    patch: () =>
+      patched(
+        Coalescing.prototype,
+        'change',
+        (change) =>
+          function (this: Coalescing, presence, diverged) {
+            if (this.waiting(presence.from.full) === undefined) change.call(this, presence, diverged)
+          },
+      ),
+  },
+  {
+    name: 'a broadcast overtakes directed presence',
+    patch: () => patched(DirectedPresence.prototype, 'follow', () => () => {}),
+  },
   {
     name: 'broadcasts go to those from whom a module hides the account, too',
     patch: () => patched(Hooks.prototype, 'hidden', () => () => undefined),
@@ -64,18 +136,6 @@ export const MUTATIONS: readonly Mutation[] = [
     patch: () => patched(Commit.prototype, 'after', () => (_account, release) => release()),
   },
   {
-    name: 'of the accounts in one envelope the first is passed over',
-    patch: () =>
-      patched(
-        Presences.prototype,
-        'receiveMany',
-        (receive) =>
-          function (this: Presences, presence, accounts, done) {
-            receive.call(this, presence, accounts.length > 1 ? accounts.slice(1) : accounts, done)
-          },
-      ),
-  },
-  {
     name: 'a new owner takes nobody for available whom the edges tell of',
     strikes: true,
     patch: () => patched(Presences.prototype, 'adopt', () => () => {}),
@@ -83,7 +143,12 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a new owner does not ask the edges',
     strikes: true,
-    patch: () => patched(Resync.prototype, 'ask', () => async () => []),
+    patch: () => patched(Resync.prototype, 'ask', () => async () => ({ sessions: [], watches: [] })),
+  },
+  {
+    name: 'a new owner does not hear who watches',
+    strikes: true,
+    patch: () => patched(Presences.prototype, 'adoptWatches', () => () => {}),
   },
 ]
 
@@ -100,11 +165,5 @@ function forgetful(remove: Availability['remove']): Availability['remove'] {
   return function (this: Availability, ...args) {
     remove.apply(this, args)
     return undefined
-  }
-}
-
-function leavingOut(fanOut: Owner['fanOut']): Owner['fanOut'] {
-  return function (this: Owner, stanza, accounts, ...rest) {
-    fanOut.call(this, stanza, accounts.length > 2 ? accounts.slice(0, -1) : accounts, ...rest)
   }
 }

@@ -9,7 +9,7 @@ import { Failure, firstFailure, simulate } from './simulate.ts'
 const SEEDS = 150
 const STRIKE_SEEDS = 75
 /** Within so many seeds each mutation is found. */
-const MUTANT_SEEDS = 100
+const MUTANT_SEEDS = 250
 /** What has to be there for the comparison to be worth something. */
 const HAPPENINGS = ['show again', 'hide', 'direct', 'block', 'unblock', 'remove', 'subscribed', 'unsubscribe', 'lose', 'leave']
 const STRIKES = [
