@@ -284,12 +284,30 @@ describe('presence', () => {
     expect(seen(juliet)['nurse@example.org/home']).toBe('unavailable')
   })
 
-  test('of a group that everybody sees is shown to whoever comes', async () => {
+  test('of a group that everybody sees is shown to whoever comes, and so is what changes', async () => {
     await using stage = await open([])
     await stage.group('princes', ['escalus'], { seenBy: 'everybody' })
     const escalus = await stage.comes('escalus')
-    expect(seen(await stage.comes('romeo'))).toEqual({ 'escalus@example.org/home': '' })
+    const romeo = await stage.comes('romeo')
+    expect(seen(romeo)).toEqual({ 'escalus@example.org/home': '' })
     expect(seen(escalus)).toEqual({})
+    escalus.send(escalus.stanza('presence', {}, el('show', '', {}, 'away')))
+    await stage.server.quiet()
+    const shows = romeo.received.filter(({ name }) => name === 'presence').map((presence) => presence.tree()[0]?.children[0])
+    expect(shows).toContain('away')
+    escalus.disconnect()
+    await stage.server.quiet()
+    expect(seen(romeo)).toEqual({ 'escalus@example.org/home': 'unavailable' })
+  })
+
+  test('of one who alone comes into a group that everybody sees is shown to those who are there, until he leaves it', async () => {
+    await using stage = await open([])
+    const [escalus, romeo] = [await stage.comes('escalus'), await stage.comes('romeo')]
+    await stage.group('princes', ['escalus'], { seenBy: 'everybody' })
+    await stage.server.quiet()
+    expect([seen(romeo), seen(escalus)]).toEqual([{ 'escalus@example.org/home': '' }, {}])
+    await stage.remove('princes', 'escalus')
+    expect(seen(romeo)).toEqual({ 'escalus@example.org/home': 'unavailable' })
   })
 
   test('XEP-0030 §8: who sees an account by a group may ask about it', async () => {
