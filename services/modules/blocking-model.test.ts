@@ -110,8 +110,9 @@ class NaiveServer {
     for (const jid of [...USERS, ...FULLS]) {
       if (!turned(jid, true)) continue
       for (const session of own) {
-        if (areFriends(account, bare(jid)) && session.text !== undefined) {
-          this.#tell(session, jid, undefined)
+        if (areFriends(account, bare(jid)) && session.text !== undefined) this.#tell(session, jid, undefined)
+        // Who is named is gone, a stranger, too, of whom directed presence was seen.
+        if ((areFriends(account, bare(jid)) || list.has(jid)) && session.text !== undefined) {
           if (jid === bare(jid)) for (const resource of ['one', 'two']) session.seen.delete(`${jid}/${resource}`)
           else session.seen.delete(jid)
         }
