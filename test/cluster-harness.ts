@@ -9,6 +9,7 @@ import { OwnPartitions } from '#cluster/partitions.ts'
 import { type Clock, type ManualClock, manualClock, type Timer } from '#core/clock.ts'
 import { ClusterOwnership } from '#core/cluster-ownership.ts'
 import { type Config, loadConfig } from '#core/config.ts'
+import { ENVELOPE_VERSION } from '#core/envelope.ts'
 import { serverFacts } from '#core/hosts.ts'
 import { LEASES } from '#core/leases.ts'
 import { type MemoryLog, memoryLog } from '#core/log.ts'
@@ -61,6 +62,13 @@ export class Cluster implements AsyncDisposable {
     const given = { domains: ['example.org'], scram: { iterations: 4096 }, presence: { windowMs: 0 }, ...config }
     const specs = Object.fromEntries(this.modules.map(({ name, options = {} }) => [name, options]))
     this.config = loadConfig({ text: JSON.stringify(given), env: {}, moduleOptions: specs }).config
+  }
+
+  /** Begins to start one of the version before: it says nothing of that in its lease, reads nothing newer, and writes as it reads. */
+  startOld(...roles: readonly ClusterRole[]): ClusterProcess {
+    const process = new ClusterProcess(this, roles, ENVELOPE_VERSION - 1)
+    this.processes.push(process)
+    return process
   }
 
   /** Begins to start a process; `settled` waits until it has its share. */
@@ -197,12 +205,13 @@ export class ClusterProcess {
   readonly #gate = new Gate()
   readonly #running: RunningRole[] = []
 
-  constructor(cluster: Cluster, roles: readonly ClusterRole[]) {
+  /** @param speaks the version of envelopes that it reads and writes */
+  constructor(cluster: Cluster, roles: readonly ClusterRole[], speaks = ENVELOPE_VERSION) {
     this.roles = roles
     const { id, log } = this
     const clock = gatedClock(cluster.clock, this.#gate, () => this.skewMs)
-    const table = gatedTable(cluster, this.#gate)
-    this.bus = new ClusterBus(cluster, clock, this.#gate)
+    const table = speaks === ENVELOPE_VERSION ? gatedTable(cluster, this.#gate) : oldTable(gatedTable(cluster, this.#gate))
+    this.bus = new ClusterBus(cluster, clock, this.#gate, speaks)
     const { bus } = this
     const partitions: OwnPartitions = new OwnPartitions({
       process: id,
@@ -291,19 +300,23 @@ export class ClusterBus implements Bus {
   readonly #cluster: Cluster
   readonly #clock: Clock
   readonly #gate: Gate
+  readonly #speaks: number
+  /** Subjects of bodies that came, and are of a newer version than it reads. */
+  readonly refused: string[] = []
   readonly #subscriptions = new Set<Subscription>()
   readonly #watchers = new Set<(state: BusState) => void>()
   #state: BusState = 'up'
 
-  constructor(cluster: Cluster, clock: Clock, gate: Gate) {
+  constructor(cluster: Cluster, clock: Clock, gate: Gate, speaks: number) {
     this.#cluster = cluster
     this.#clock = clock
     this.#gate = gate
+    this.#speaks = speaks
   }
 
   publish(subject: string, body: Uint8Array): void {
     if (this.#gate.dead || this.#state === 'down' || this.#cluster.loses(subject)) return
-    this.#cluster.hub.publish(subject, body)
+    this.#cluster.hub.publish(subject, this.#written(subject, body))
   }
 
   request(subject: string, body: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
@@ -315,7 +328,7 @@ export class ClusterBus implements Bus {
         this.#gate.pass(settled)
       }
       if (this.#state === 'down') return
-      this.#cluster.hub.request(subject, body, 3_600_000).then(
+      this.#cluster.hub.request(subject, this.#written(subject, body), 3_600_000).then(
         (answer) => settle(() => resolve(answer)),
         (error) => settle(() => reject(error)),
       )
@@ -324,7 +337,9 @@ export class ClusterBus implements Bus {
 
   subscribe(subject: string, handler: BusHandler): Subscription {
     const subscription = this.#cluster.hub.subscribe(subject, (body, reply) => {
-      if (this.#state === 'up') this.#gate.pass(() => handler(body, (answer) => this.#reply(reply, answer)))
+      if (this.#state !== 'up') return
+      if (this.#isOld && hasVersion(subject) && body[0]! > this.#speaks) this.refused.push(subject)
+      else this.#gate.pass(() => handler(body, (answer) => this.#reply(reply, answer)))
     })
     this.#subscriptions.add(subscription)
     return {
@@ -333,6 +348,16 @@ export class ClusterBus implements Bus {
         subscription.close()
       },
     }
+  }
+
+  get #isOld(): boolean {
+    return this.#speaks !== ENVELOPE_VERSION
+  }
+
+  /** As a process writes it that knows no newer version. */
+  #written(subject: string, body: Uint8Array): Uint8Array {
+    if (this.#isOld && hasVersion(subject)) body[0] = Math.min(body[0]!, this.#speaks)
+    return body
   }
 
   #reply(reply: (body: Uint8Array) => void, answer: Uint8Array): void {
@@ -357,6 +382,23 @@ export class ClusterBus implements Bus {
 
   async drain(): Promise<void> {
     this.close()
+  }
+}
+
+/** Those whose bodies begin with a version (core/envelope.ts, core/resync-frame.ts). */
+function hasVersion(subject: string): boolean {
+  return /^(lane|ack|edge|edgeack|resync|resynced)\./.test(subject)
+}
+
+/** That of a process whose lease does not say what it reads. */
+function oldTable(table: Table): Table {
+  return {
+    ...table,
+    put(row, condition) {
+      if (row.pk !== LEASES) return table.put(row, condition)
+      const { speaks: _, ...lease } = JSON.parse(Buffer.from(row.value).toString())
+      return table.put({ ...row, value: Buffer.from(JSON.stringify(lease)) }, condition)
+    },
   }
 }
 

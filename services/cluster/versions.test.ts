@@ -50,6 +50,74 @@ function newer(cluster: Cluster, isOf: (subject: string) => boolean): () => void
 const complaints = ({ log }: ClusterProcess, event: string): string[] =>
   log.lines.filter((line) => line.event === event).map(({ fields }) => String((fields as { error: Error }).error.message))
 
+describe('a process of the version before', () => {
+  async function openOld(role: 'router' | 'edge') {
+    const cluster = new Cluster({ modules: [mam] })
+    clusters.push(cluster)
+    const old = cluster.startOld(role)
+    const [edge, router, presence] = (await cluster.open(['edge'], ['router'], ['presence'])) as [
+      ClusterProcess,
+      ClusterProcess,
+      ClusterProcess,
+    ]
+    const online = async (at: ClusterProcess, by: ClusterProcess, name: string): Promise<ClusterClient> => {
+      const account = cluster.accountOf(by, 'router', name)
+      const caller = openCaller(edge.bus, edge.ownership, cluster.clock)
+      await cluster.during(caller.ask('router', account, 'account.create', { password: PASSWORD }))
+      const client = await ClusterClient.connect(cluster, at, `${account}/${name}`)
+      client.send('<presence/>')
+      await cluster.pass(200)
+      return client
+    }
+    const tooOld = ({ log }: ClusterProcess) => log.lines.filter(({ event }) => event === 'peer.too_old')
+    return { cluster, old, edge, router, presence, online, tooOld }
+  }
+
+  test('among newer ones, a router: messages go to it and from it, and nothing is too new for it', async () => {
+    const { cluster, old, edge, router, online } = await openOld('router')
+    const romeo = await online(edge, old, 'romeo')
+    const juliet = await online(edge, router, 'juliet')
+    romeo.message(juliet.jid, 'hi')
+    juliet.message(romeo.jid, 'hello')
+    await romeo.acknowledged(2)
+    await juliet.acknowledged(2)
+    await cluster.until(() => romeo.bodies.length > 0 && juliet.bodies.length > 0, 'both come')
+    expect([romeo.bodies, juliet.bodies, old.bus.refused]).toEqual([['hello'], ['hi'], []])
+    router.kill()
+    await cluster.until(
+      () => cluster.ownerOf('router', juliet.jid.split('/')[0]!) === old,
+      'it takes what there is, and asks edges',
+    )
+    romeo.message(juliet.jid, 'still there?')
+    await cluster.until(() => juliet.bodies.length > 1, 'it comes')
+    expect(old.bus.refused).toEqual([])
+  })
+
+  test('an edge: messages go on; that presence does not is logged once, naming it', async () => {
+    const { cluster, old, edge, router, presence, online, tooOld } = await openOld('edge')
+    const romeo = await online(old, router, 'romeo')
+    const juliet = await online(edge, router, 'juliet')
+    for (const [one, other] of [
+      [romeo, juliet],
+      [juliet, romeo],
+    ] as const) {
+      one.send(`<presence type='subscribe' to='${other.jid.split('/')[0]}'/>`)
+      await cluster.pass(300)
+      other.send(`<presence type='subscribed' to='${one.jid.split('/')[0]}'/>`)
+      await cluster.pass(300)
+    }
+    juliet.send('<presence><show>away</show></presence>')
+    romeo.message(juliet.jid, 'hi')
+    juliet.message(romeo.jid, 'hello')
+    await cluster.until(() => romeo.bodies.length > 0 && juliet.bodies.length > 0, 'both come')
+    expect(old.bus.refused).toEqual([])
+    expect(tooOld(presence)).toEqual([
+      expect.objectContaining({ level: 'error', fields: expect.objectContaining({ process: old.id, speaks: 2, needed: 3 }) }),
+    ])
+    expect([edge, router].map((each) => tooOld(each).length)).toEqual([0, 0])
+  })
+})
+
 describe('a body of a version that is not known', () => {
   test.each([
     ['envelopes for an owner', 'lane.router.', 'lane.frame_refused', 'router1'],

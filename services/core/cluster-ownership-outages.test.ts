@@ -1,7 +1,8 @@
 // Owners that others cannot reach, owners that leave with something in hand, and what many do for one that is dead.
 import { describe, expect, test } from 'vitest'
 import { memoryBus } from '#bus/memory.ts'
-import { CUT_MS, LINK_MS, leaseKey, RENEW_MS, readLease, SURE_MS } from './leases.ts'
+import type { Row } from '#table/table.ts'
+import { CUT_MS, LEASE_MS, LEASES, LINK_MS, leaseKey, RENEW_MS, readLease, SURE_MS } from './leases.ts'
 import { type SimProcess, World } from './membership.fixture.ts'
 import { OWNERS } from './owners-row.ts'
 import { PARTITIONS } from './ownership.ts'
@@ -183,4 +184,26 @@ test('a machine that slept used to be sure for as long as before: its monotonic 
   expect([ownership.sure(), processes[0]!.owned()]).toEqual([true, PARTITIONS]) // nobody has taken it meanwhile
   world.clock.jump(-3_600_000)
   expect(ownership.sure()).toBe(true)
+})
+
+test('a table that shows a lease as it was used to be asked about it without a pause: it is asked about twice a second', async () => {
+  const { world, processes } = await cluster('a', 'b')
+  const b = processes[1]!
+  const { stored } = world
+  const query = stored.query.bind(stored)
+  const before: Row[] = []
+  for await (const row of query(LEASES)) if (row.sk === 'a') before.push(row)
+  // Whoever lists the leases sees that of `a` as it was; who asks for it alone sees it renewed.
+  stored.query = async function* (pk, range) {
+    for await (const row of query(pk, range)) yield pk === LEASES && row.sk === 'a' ? before[0]! : row
+  }
+  await settle(world, LEASE_MS + RENEW_MS)
+  const { requests } = world
+  await settle(world, 10_000)
+  expect(world.requests - requests).toBeLessThan(200)
+  expect([b.membership.livenessOf('a'), told(processes, 'recover')]).toEqual(['silent', []])
+  stored.query = query
+  await settle(world, 2 * RENEW_MS)
+  expect(b.membership.livenessOf('a')).toBe('live')
+  world.checkSettled()
 })

@@ -411,7 +411,7 @@ describe('what a process is given', () => {
   test('by one row used to be opened in part only, where the rest came to be its own while it opened', async () => {
     const world = new World()
     const { stored } = world
-    const up = { roles: ['router'], host: 'here', sinceMs: 0, applied: {}, state: 'up' } as const
+    const up = { roles: ['router'], host: 'here', sinceMs: 0, applied: {}, state: 'up', speaks: 3 } as const
     await stored.put(leaseRow('b', up, 'x'))
     const put = stored.put.bind(stored)
     stored.put = async (row, condition) => {

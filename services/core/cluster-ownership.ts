@@ -15,11 +15,12 @@
 // On the bus, the subject `owners` says that a row has changed; who misses it reads again soon.
 import type { Bus } from '#bus/bus.ts'
 import { type Row, type Table, TableUnavailable } from '#table/table.ts'
+import { breakingOf } from './breaking.ts'
 import { type Clock, pause } from './clock.ts'
 import type { Log } from './log.ts'
 import { UnknownLogVersion } from './log-item.ts'
 import { Loop } from './loop.ts'
-import { breakingOf, type DeadMember, type Membership, RETRY_MS } from './membership.ts'
+import { type DeadMember, type Membership, RETRY_MS } from './membership.ts'
 import { getOwnersRow, OWNERS, type OwnersRow, ownersRowWith, putOwnersRow, readOwnersRow } from './owners-row.ts'
 import { type Ownership, type OwnersListener, PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 import { Partitions } from './partitions.ts'
@@ -69,6 +70,8 @@ class Tenure {
   readonly recovered = new Map<string, string>()
   /** Tasks that nobody here can do, as is said once. */
   readonly refused = new Set<string>()
+  /** By task, when it last found a lease to live that had been seen to be dead. */
+  readonly livedMs = new Map<string, number>()
 }
 
 export class ClusterOwnership implements Ownership {
@@ -138,6 +141,7 @@ export class ClusterOwnership implements Ownership {
     if (left) await this.#membership.end()
     else log.warn('ownership.left_behind', { patienceMs })
     this.stop()
+    if (!left) this.#forsake() // it renews its lease no more: what it has not written by now it never may
   }
 
   /** Ends at once. What it owned is taken by others when its lease has run out. */
@@ -264,8 +268,8 @@ export class ClusterOwnership implements Ownership {
   #seeTo({ process, version, broken }: DeadMember): void {
     if (!broken)
       this.#begin(`break ${process}`, async () => {
-        await this.#membership.breakLease(process)
-        return this.#lookAtLeases()
+        const fate = await this.#membership.breakLease(process)
+        return this.#lookAtLeases(fate.state === 'lives' ? `break ${process}` : '')
       })
     else if (this.#isFresh && this.#unread.size === 0 && !ROLES.some((role) => this.#partitions[role].owners.includes(process)))
       this.#begin(`bury ${process}`, async () => {
@@ -353,7 +357,7 @@ export class ClusterOwnership implements Ownership {
       if (tenure !== this.#tenure) return false
       fate = await this.#membership.fateOf(owner)
     }
-    if (fate.state === 'lives') return this.#lookAtLeases()
+    if (fate.state === 'lives') return this.#lookAtLeases(`recover ${role} ${owner}`)
     if (fate.state === 'broken') {
       const applied = await this.#owning!.recover(owner, role, fate.lease.applied[role] ?? 0)
       if (tenure !== this.#tenure) return false
@@ -369,8 +373,19 @@ export class ClusterOwnership implements Ownership {
     return rendezvous(hashOf(owner), this.#membership.candidates(role)) === this.#process
   }
 
-  /** One is not as it was when all were read: what follows from that is done when they have been read again, and not before. */
-  #lookAtLeases(): boolean {
+  /**
+   * One is not as it was when all were read: what follows from that is done when they have been read again, and not before. At
+   * once, but of one that lives and is seen dead by each reading, as a table may tell it that answers with what was.
+   * @param lives the task that has found it so
+   */
+  async #lookAtLeases(lives: string): Promise<false> {
+    const { clock } = this.#options
+    const { livedMs } = this.#tenure
+    if (lives !== '') {
+      const untilMs = (livedMs.get(lives) ?? Number.NEGATIVE_INFINITY) + RETRY_MS
+      if (clock.monotonic() < untilMs) await pause(clock, untilMs - clock.monotonic())
+      livedMs.set(lives, clock.monotonic())
+    }
     this.#membership.look()
     return false
   }
@@ -433,8 +448,12 @@ export class ClusterOwnership implements Ownership {
 
   #fenced(): void {
     this.#drop()
-    for (const role of this.#own) this.#owning?.fenced(role)
+    this.#forsake()
     this.#whenEmpty?.()
+  }
+
+  #forsake(): void {
+    for (const role of this.#own) this.#owning?.fenced(role)
   }
 
   #drop(): void {

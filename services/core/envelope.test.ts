@@ -59,7 +59,7 @@ const envelope: fc.Arbitrary<Envelope> = fc.oneof(
       account: text,
       stanza,
       named,
-      age: fc.constantFrom(0, 1),
+      saidMs: fc.constantFrom(0, 1),
     })
     .map(({ named, ...envelope }) => ({ ...envelope, ...named })),
   fc.record({ kind: fc.constant('signal' as const), account: text, name: text, fields }),
@@ -104,10 +104,10 @@ describe('decode(encode(x)) = x', () => {
   test('of every envelope', () => {
     fc.assert(
       fc.property(envelope, (envelope) => {
-        const age = envelope.kind === 'stanza' ? envelope.age : 0
+        const saidMs = envelope.kind === 'stanza' ? envelope.saidMs : 0
         const read = readEnvelope(
           bytesOf((out) => writeEnvelope(out, envelope)),
-          age,
+          saidMs,
         )
         expect(shown(read)).toEqual(shown(envelope))
       }),

@@ -5,6 +5,7 @@
 //
 //   lane frame   version u8, source text, prev u32, epoch u32, flags u8, { n u32, age u8, bytes: envelope }…
 //   ack frame    version u8, role text, owner text, received u32, flags u8, { n u32 }…
+//                age: 0: for the first time, to anybody; n: maybe not, and first said up to n times 5 minutes ago
 //   edge frame   version u8, owner text, number f64, epoch u32, flags u8, { delivery }…
 //   edge ack     version u8, edge text, number f64, flags u8
 //
@@ -30,6 +31,8 @@ import { Reader, Writer } from './wire.ts'
 
 /** A process understands this version and the one before it. */
 export const ENVELOPE_VERSION = 3
+/** It brought watches, and the deliveries to those who watch. */
+export const WATCHES_SINCE = 3
 
 /** The bound session a stanza came from. `n` is its position in the XEP-0198 count of that session. */
 export interface Origin {
@@ -57,8 +60,11 @@ export type Envelope =
        * server makes. The same whenever it comes again; so what it stores is recognised by it.
        */
       readonly cause?: string
-      /** 1: it may have been handled before, by this owner or another. */
-      readonly age?: number
+      /**
+       * When it was first said, at the earliest, by the clock of whoever has it; 0: a moment ago, and nobody can have handled it
+       * before. Else it may come again, to this owner or another.
+       */
+      readonly saidMs?: number
     }
   /** Something the owner of an account has to know. `fields` must be JSON. */
   | { readonly kind: 'signal'; readonly account: string; readonly name: string; readonly fields: Fields }
@@ -164,12 +170,24 @@ const TYPE_AS_TEXT = 0xff
 const TO_MODES: readonly ToMode[] = ['kept', 'bare', 'full']
 /** Append only: the position is the code on the wire. */
 const POINTS: readonly EnvelopePoint[] = ['outbound', 'inbound', 'returned']
+/** Of envelopes. */
+const WATCH = 3
 /** Of a watch. */
 const UNWATCH = 1
 const SNAPSHOT = 2
 const ITEMS = 4
 /** Of what is shown. */
 const ONLY = 1
+
+/** The version from which on an envelope is understood, as it is written. */
+export function sinceOf(bytes: Uint8Array): number {
+  return bytes[0] === WATCH ? WATCHES_SINCE : ENVELOPE_VERSION - 1
+}
+
+/** The same of a delivery. */
+export function deliveredSince({ kind }: Delivery): number {
+  return kind === 'stanza' || kind === 'order' ? ENVELOPE_VERSION - 1 : WATCHES_SINCE
+}
 
 export function writeEnvelope(out: Writer, envelope: Envelope): void {
   switch (envelope.kind) {
@@ -203,7 +221,7 @@ export function writeEnvelope(out: Writer, envelope: Envelope): void {
       writeStanza(out, envelope.stanza)
       return
     case 'watch':
-      out.u8(3)
+      out.u8(WATCH)
       writeWatch(out, envelope)
   }
 }
@@ -217,8 +235,8 @@ function writeWatch(out: Writer, { edge, watcher, session, unwatch, snapshot, it
   writeTexts(out, contacts)
 }
 
-/** Throws RangeError on bytes that are no envelope of ours. `age` is that of the frame it came in. */
-export function readEnvelope(bytes: Uint8Array, age = 0): Envelope {
+/** Throws RangeError on bytes that are no envelope of ours. `saidMs` follows from the frame it came in (core/lane-frame.ts). */
+export function readEnvelope(bytes: Uint8Array, saidMs = 0): Envelope {
   const reader = new Reader(bytes)
   const kind = reader.u8()
   if (kind === 0) {
@@ -228,13 +246,13 @@ export function readEnvelope(bytes: Uint8Array, age = 0): Envelope {
     const name = reader.text() // of the session, or the cause
     const origin = edge === '' ? undefined : { edge, session: name, n: reader.f64() }
     const cause = edge === '' ? name : ''
-    return { kind: 'stanza', point, account, origin, stanza: readStanza(reader, reader.text()), cause, age }
+    return { kind: 'stanza', point, account, origin, stanza: readStanza(reader, reader.text()), cause, saidMs }
   }
   if (kind === 1) return { kind: 'signal', account: reader.text(), name: reader.text(), fields: fieldsOf(reader.text()) }
   if (kind === 2) {
     return { kind: 'fanout', accounts: readTexts(reader), stanza: readStanza(reader, reader.text()) }
   }
-  if (kind === 3) return readWatch(reader)
+  if (kind === WATCH) return readWatch(reader)
   throw new RangeError(`envelope of kind ${kind}`)
 }
 

@@ -34,6 +34,9 @@ export interface JournalRange {
   readonly limit: number
 }
 
+/** Told of each entry that is staged. */
+export type OnAppend = (account: string, id: string, cause?: string) => void
+
 export interface AccountJournal {
   /**
    * Idempotent by `id`, which sorts by time and before `~`. With `threads` it is an archive id, whose time `expiresAtS`
@@ -84,6 +87,7 @@ export class Journal implements AccountJournal {
   readonly #commit: Commit
   readonly #stretches: Stretches
   readonly #demandOpen: (account: string) => void
+  readonly #onAppend: OnAppend
 
   /** @param demandOpen throws where nothing may be written of an account any more */
   constructor(
@@ -93,6 +97,7 @@ export class Journal implements AccountJournal {
     commit: Commit,
     stretches: Stretches,
     demandOpen: (account: string) => void,
+    onAppend: OnAppend,
   ) {
     this.#name = name
     this.#order = ids === 'unique' ? 'free' : undefined
@@ -100,12 +105,14 @@ export class Journal implements AccountJournal {
     this.#commit = commit
     this.#stretches = stretches
     this.#demandOpen = demandOpen
+    this.#onAppend = onAppend
   }
 
   append(account: Jid, id: string, entry: Uint8Array, expiresAtS?: number, threads?: readonly string[], cause?: string): void {
     this.#demandOpen(account.bare)
     const pk = journalKey(this.#name, account.bare)
     this.#put(account, pk, id, entry, expiresAtS, cause) // first: what is refused has no threads
+    this.#onAppend(account.bare, id, cause)
     if (threads === undefined) return
     const stretch = archiveIdStretch(id)
     const lastS = expiresAtS === undefined ? undefined : expiresAtS + STRETCH_S

@@ -1,112 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { Random } from '#test/fuzz/random.ts'
-import { parseJid } from '#xmpp/jid.ts'
-import { stanza } from '#xmpp/stanza.ts'
 import { type Envelope, writeEnvelope } from './envelope.ts'
-import { type Node, World } from './lane.fixture.ts'
+import { World } from './lane.fixture.ts'
 import { openLanes } from './lane.ts'
-import { isAfter, numberAfter, readAckHead, readLaneHead, writeAckHead, writeLaneHead } from './lane-frame.ts'
+import { isAfter, numberAfter, writeAckHead, writeLaneHead } from './lane-frame.ts'
+import { JULIET, message, ROMEO, setUp, toAll } from './lane-owners.fixture.ts'
 import { receiveLanes } from './lane-receiver.ts'
 import { partitionOf } from './ownership.ts'
-import { Reader, Writer } from './wire.ts'
-
-const ROMEO = 'romeo@example.org'
-const JULIET = 'juliet@example.org'
-const from = parseJid('nurse@example.org/x')
-
-const message = (account: string, id: string): Envelope => ({
-  kind: 'stanza',
-  point: 'inbound',
-  account,
-  origin: undefined,
-  stanza: stanza('message', from, { id }),
-})
-const toAll = (accounts: readonly string[], id: string): Envelope => ({
-  kind: 'fanout',
-  accounts,
-  stanza: stanza('presence', from, { id }),
-})
-
-interface Came {
-  readonly what: string
-  readonly done: () => void
-}
-
-/** An owner that keeps what comes until the test says it is done. */
-class Keeper {
-  readonly node: Node
-  readonly came: Came[] = []
-
-  constructor(world: World, name: string) {
-    this.node = world.node(name)
-    receiveLanes(this.node, 'router', name, (envelope, done) => void this.came.push({ what: shown(envelope), done }))
-  }
-
-  /** What has come since it was asked last. */
-  take(): string[] {
-    return this.came.splice(0).map(({ what, done }) => {
-      this.open.push(done)
-      return what
-    })
-  }
-
-  readonly open: (() => void)[] = []
-
-  done(): void {
-    this.take()
-    for (const done of this.open.splice(0)) done()
-  }
-}
-
-const namesOf = (accounts: readonly string[]): string => accounts.map((account) => account.split('@')[0]).join(',')
-
-function shown(envelope: Envelope): string {
-  if (envelope.kind === 'signal') return envelope.name
-  if (envelope.kind === 'watch') return `${envelope.watcher} watches ${namesOf(envelope.contacts)}`
-  const again = envelope.kind === 'stanza' && envelope.age === 1 ? ' again' : ''
-  const whom = envelope.kind === 'fanout' ? ` to ${namesOf(envelope.accounts)}` : ''
-  return `${envelope.stanza.id}${whom}${again}`
-}
-
-/** One source and owners p0 (of everything) and p1. `frames` are those of lanes, as they are published. */
-function setUp() {
-  const world = new World(new Random(1, 1), 'p0')
-  const source = world.node('e1')
-  const [p0, p1] = [new Keeper(world, 'p0'), new Keeper(world, 'p1')]
-  const lanes = openLanes(source, 'e1')
-  const acked: string[] = []
-  const said: string[] = []
-  world.network.watch = (_bus, subject, body) => said.push(told(subject, body))
-  const send = (account: string, id: string): void => lanes.send('router', account, message(account, id), () => acked.push(id))
-  /** Of so many bodies from now on, none comes. */
-  const lose = async (act: () => void): Promise<void> => {
-    world.network.faults.dropOneIn = 1
-    act()
-    await world.pass(0)
-    world.network.faults.dropOneIn = 0
-  }
-  const learn = (...nodes: Node[]): void => {
-    for (const { ownership } of nodes) ownership.learn()
-  }
-  return { world, source, p0, p1, lanes, acked, said, send, lose, learn }
-}
-
-/** `lane p0: 1 2`, `lane p0: probe`, `ack: 1`, `status 3, open 1, gap`. */
-function told(subject: string, body: Uint8Array): string {
-  const reader = new Reader(body)
-  const numbers: number[] = []
-  if (subject.startsWith('lane.')) {
-    const { probe } = readLaneHead(reader)
-    for (; !reader.done; reader.bytes()) {
-      numbers.push(reader.u32())
-      reader.u8()
-    }
-    return `lane ${subject.split('.')[2]}: ${probe ? 'probe' : numbers.join(' ')}`
-  }
-  const { received, status, gap } = readAckHead(reader)
-  while (!reader.done) numbers.push(reader.u32())
-  return status ? `status ${received}, open ${numbers.join(' ') || 'none'}${gap ? ', gap' : ''}` : `ack: ${numbers.join(' ')}`
-}
+import { Writer } from './wire.ts'
 
 describe('an owner that may have lost what it hands on', () => {
   /** What p9, which owns the nurse, has from her for Romeo. */
@@ -434,7 +335,7 @@ describe('when a partition has another owner', () => {
 
   test('an envelope that its sender says has come before goes out so the first time', async () => {
     const { world, p0, lanes } = setUp()
-    lanes.send('router', ROMEO, { ...(message(ROMEO, 'one') as Envelope & { kind: 'stanza' }), age: 1 })
+    lanes.send('router', ROMEO, { ...(message(ROMEO, 'one') as Envelope & { kind: 'stanza' }), saidMs: 1 })
     await world.pass(50)
     expect(p0.take()).toEqual(['one again'])
   })
@@ -649,8 +550,14 @@ describe('bytes from elsewhere', () => {
     await world.pass(50)
     expect(node.log.lines).toEqual([])
     expect(came).toMatchObject([
-      { point: 'outbound', account: 'romeo@a.example', origin: { edge: 'e1', session: 's1', n: 7 }, cause: '', age: 0 },
-      { point: 'inbound', account: 'juliet@b.example', cause: 's1:7', age: 1, stanza: { id: 'm1', type: 'chat', lang: 'en' } },
+      { point: 'outbound', account: 'romeo@a.example', origin: { edge: 'e1', session: 's1', n: 7 }, cause: '', saidMs: 0 },
+      {
+        point: 'inbound',
+        account: 'juliet@b.example',
+        cause: 's1:7',
+        saidMs: expect.any(Number),
+        stanza: { id: 'm1', type: 'chat', lang: 'en' },
+      },
       { name: 'session.closed', fields: { session: 's1', n: 1, ok: true } },
       { kind: 'fanout', accounts: ['a@a.example', 'b@a.example'], stanza: { id: 'm1' } },
     ])
@@ -735,6 +642,6 @@ test('an envelope is the same bytes in every frame', () => {
   const out = new Writer()
   writeEnvelope(out, message(ROMEO, 'one'))
   const once = out.take()
-  writeEnvelope(out, { ...(message(ROMEO, 'one') as Envelope & { kind: 'stanza' }), age: 1 })
+  writeEnvelope(out, { ...(message(ROMEO, 'one') as Envelope & { kind: 'stanza' }), saidMs: 1 })
   expect(out.take()).toEqual(once)
 })

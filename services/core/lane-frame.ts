@@ -6,7 +6,7 @@ import type { Process } from './process.ts'
 import type { Reader, Writer } from './wire.ts'
 
 /** What lanes and multicasts are made on. */
-export type Ways = Pick<Process, 'bus' | 'ownership' | 'clock' | 'log'>
+export type Ways = Pick<Process, 'bus' | 'ownership' | 'clock' | 'log' | 'members'>
 
 /** A body is sent once it has grown past this: far below what the bus takes, and enough that its head costs nothing. */
 export const FRAME_BYTES = 256 * 1024
@@ -18,7 +18,22 @@ const STATUS = 1
 /** Of a status: something before what came was lost. */
 const GAP = 2
 
+/** In the age of an envelope, for each 1 of it. */
+export const AGE_STEP_MS = 300_000
+const AGE_MAX = 255
+
+/** The age of what may have been handled. What is over 21 hours is as old as that. */
+export function ageOf(saidMs: number, nowMs: number): number {
+  return Math.min(1 + Math.max(0, Math.floor((nowMs - saidMs) / AGE_STEP_MS)), AGE_MAX)
+}
+
+/** When what is of this age was first said, at the earliest; 0 for what comes for the first time. */
+export function saidMsOf(age: number, nowMs: number): number {
+  return age === 0 ? 0 : nowMs - age * AGE_STEP_MS
+}
+
 export interface LaneHead {
+  readonly version: number
   readonly source: string
   /** What the source sent just before, if it may need it: the frame is of use only behind that. 0: nothing. */
   readonly prev: number
@@ -27,8 +42,15 @@ export interface LaneHead {
   readonly probe: boolean
 }
 
-export function writeLaneHead(out: Writer, source: string, prev: number, epoch: number, probe = false): void {
-  out.u8(ENVELOPE_VERSION)
+export function writeLaneHead(
+  out: Writer,
+  source: string,
+  prev: number,
+  epoch: number,
+  probe = false,
+  version = ENVELOPE_VERSION,
+): void {
+  out.u8(version)
   out.text(source)
   out.u32(prev)
   out.u32(epoch)
@@ -36,9 +58,9 @@ export function writeLaneHead(out: Writer, source: string, prev: number, epoch: 
 }
 
 export function readLaneHead(reader: Reader): LaneHead {
-  readVersion(reader)
+  const version = readVersion(reader)
   const source = reader.sharedText()
-  return { source, prev: reader.u32(), epoch: reader.u32(), probe: (reader.u8() & PROBE) !== 0 }
+  return { version, source, prev: reader.u32(), epoch: reader.u32(), probe: (reader.u8() & PROBE) !== 0 }
 }
 
 export interface AckHead {
@@ -53,8 +75,8 @@ export interface AckHead {
 }
 
 /** Returns where in it `received` is to be written. */
-export function writeAckHead(out: Writer, role: RoleName, owner: string): number {
-  out.u8(ENVELOPE_VERSION)
+export function writeAckHead(out: Writer, role: RoleName, owner: string, version = ENVELOPE_VERSION): number {
+  out.u8(version)
   out.text(role)
   out.text(owner)
   const receivedAt = out.reserve32()
@@ -62,8 +84,15 @@ export function writeAckHead(out: Writer, role: RoleName, owner: string): number
   return receivedAt
 }
 
-export function writeStatusHead(out: Writer, role: RoleName, owner: string, received: number, gap: boolean): void {
-  out.u8(ENVELOPE_VERSION)
+export function writeStatusHead(
+  out: Writer,
+  role: RoleName,
+  owner: string,
+  received: number,
+  gap: boolean,
+  version = ENVELOPE_VERSION,
+): void {
+  out.u8(version)
   out.text(role)
   out.text(owner)
   out.u32(received)

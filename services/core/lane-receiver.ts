@@ -12,7 +12,17 @@
 import type { Subscription } from '#bus/bus.ts'
 import type { Timer } from './clock.ts'
 import { addresseesOf, type Envelope, type ForMany, isForMany, ownCopyOf, partOf, readEnvelope } from './envelope.ts'
-import { atTurnEnd, isAfter, type LaneHead, readLaneHead, type Ways, writeAckHead, writeStatusHead } from './lane-frame.ts'
+import { type Entry, type Inlet, makeInlet } from './inlet.ts'
+import {
+  atTurnEnd,
+  isAfter,
+  type LaneHead,
+  readLaneHead,
+  saidMsOf,
+  type Ways,
+  writeAckHead,
+  writeStatusHead,
+} from './lane-frame.ts'
 import { PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
 import { Reader, Writer } from './wire.ts'
 
@@ -51,46 +61,6 @@ export function receiveLanes(ways: Ways, role: RoleName, process: string, handle
       receiver.close()
     },
   }
-}
-
-/** One that has been received and is not acked. */
-interface Entry {
-  readonly n: number
-  /** Of the ownership row that its source went by: a partition of a later epoch is not ours, or not as it was then. */
-  readonly epoch: number
-  readonly partitions: readonly number[]
-  /** What of it is not handled; more than one where it is for several accounts. */
-  parts: number
-  /** Not to be acked before the source goes by this epoch: what is not ours of it has left this lane then. 0: all was ours. */
-  owed: number
-}
-
-interface Held {
-  readonly body: Buffer
-  readonly epoch: number
-  readonly untilMs: number
-}
-
-/** One lane at its owner. */
-interface Inlet {
-  readonly source: string
-  /** Where its acks go. */
-  readonly subject: string
-  received: number
-  /** Of the ownership row, as the source's last frame says. */
-  epoch: number
-  /** In the order of their numbers. */
-  readonly open: Map<number, Entry>
-  /** Handled in this turn, and maybe to be acked. */
-  finished: Entry[]
-  /** The ack frame of this turn, and where in it `received` is. */
-  readonly acks: Writer
-  receivedAt: number
-  /** It is among those that have something to be acked. */
-  acking: boolean
-  held: Held[]
-  /** `received` when the source was told of a gap; -1: there is none. */
-  gapAt: number
 }
 
 /** An envelope, or its part, whose partition is not ready. */
@@ -159,6 +129,7 @@ class Receiver {
       const { epoch } = this
       const head = readLaneHead(reader)
       const inlet = this.#inletOf(head.source)
+      inlet.version = head.version
       if (this.#lossless) this.#takeAll(inlet, reader)
       else if (inlet.held.length > 0 || head.epoch > epoch) this.#hold(inlet, head, body)
       else this.#takeFrame(inlet, head, reader)
@@ -180,19 +151,7 @@ class Receiver {
     const known = this.#inlets.get(source)
     if (known !== undefined) return known
     if (this.#inlets.size >= SOURCES_MAX) this.#forgetOne()
-    const inlet: Inlet = {
-      source,
-      subject: `ack.${source}`,
-      received: 0,
-      epoch: 0,
-      open: new Map(),
-      finished: [],
-      acks: new Writer(256),
-      receivedAt: 0,
-      acking: false,
-      held: [],
-      gapAt: -1,
-    }
+    const inlet = makeInlet(source)
     this.#inlets.set(source, inlet)
     return inlet
   }
@@ -215,7 +174,7 @@ class Receiver {
       inlet.received = n
       const done = (): void => this.#ack(inlet, n)
       try {
-        this.#handle(readEnvelope(bytes, age), done)
+        this.#handle(readEnvelope(bytes, this.#saidMsOf(age)), done)
       } catch (error) {
         this.#refused(inlet, error)
         done()
@@ -253,8 +212,8 @@ class Receiver {
     inlet.received = n
     let envelope: Envelope
     try {
-      envelope = readEnvelope(bytes, age)
-      if (age === 0 && this.#mayComeTwice(envelope, epoch)) envelope = readEnvelope(bytes, 1)
+      envelope = readEnvelope(bytes, this.#saidMsOf(age))
+      if (age === 0 && this.#mayComeTwice(envelope, epoch)) envelope = readEnvelope(bytes, this.#saidMsOf(1))
     } catch (error) {
       this.#refused(inlet, error)
       return this.#ack(inlet, n)
@@ -265,6 +224,10 @@ class Receiver {
     const entry: Entry = { n, epoch, partitions: ONE[partition]!, parts: 1, owed: 0 }
     inlet.open.set(n, entry)
     this.#pass(inlet, entry, partition, account, envelope, bytes.length)
+  }
+
+  #saidMsOf(age: number): number {
+    return age === 0 ? 0 : saidMsOf(age, this.#ways.clock.now())
   }
 
   /** Handed on in the name of an account that has had another owner since, who hands it on, too: this one is late, or that one was first. */
@@ -402,7 +365,7 @@ class Receiver {
 
   #writeAck(inlet: Inlet, n: number): void {
     const { acks } = inlet
-    if (acks.length === 0) inlet.receivedAt = writeAckHead(acks, this.#role, this.#process)
+    if (acks.length === 0) inlet.receivedAt = writeAckHead(acks, this.#role, this.#process, inlet.version)
     acks.u32(n)
   }
 
@@ -472,7 +435,8 @@ class Receiver {
     }
     const whole = numbers.length < STATUS_MAX
     const out = this.#out
-    writeStatusHead(out, this.#role, this.#process, whole ? inlet.received : numbers.at(-1)!, gap || !whole)
+    const received = whole ? inlet.received : numbers.at(-1)!
+    writeStatusHead(out, this.#role, this.#process, received, gap || !whole, inlet.version)
     for (const n of numbers) out.u32(n)
     this.#ways.bus.publish(inlet.subject, out.take())
   }

@@ -7,8 +7,17 @@
 //
 // A process that is not sure of itself sends nothing: what it says in the name of its accounts others may say already.
 import { BODY_BYTES_MAX, type Bus } from '#bus/bus.ts'
-import { addresseesOf, type Envelope, isForMany, partOf, readEnvelope, writeEnvelope } from './envelope.ts'
-import { atTurnEnd, FRAME_BYTES, isAfter, numberAfter, writeLaneHead } from './lane-frame.ts'
+import {
+  addresseesOf,
+  type Envelope,
+  isForMany,
+  partOf,
+  readEnvelope,
+  sinceOf,
+  WATCHES_SINCE,
+  writeEnvelope,
+} from './envelope.ts'
+import { ageOf, atTurnEnd, FRAME_BYTES, isAfter, numberAfter, writeLaneHead } from './lane-frame.ts'
 import { partitionOf } from './ownership.ts'
 import { Writer } from './wire.ts'
 
@@ -16,12 +25,15 @@ import { Writer } from './wire.ts'
 export const LANE_PENDING_MAX = 20_000
 /** The same in bytes. */
 export const LANE_PENDING_BYTES_MAX = 32 * 1024 * 1024
+/**
+ * The share of that at which nothing more is handed on. What is unacked here is not acked to the edges it came from, which would
+ * stop all their clients a little later.
+ */
+export const NEARLY = 3 / 4
 /** Sent again at once; what is behind it, when the owner has told that this has come. */
 const AGAIN_BYTES = 4 * 1024 * 1024
 /** The partition of an envelope that is for accounts of several. */
 export const MANY = -1
-/** The age of what may have been handled. */
-const AGAIN = 1
 /** What an envelope has before it in a frame: its number, its age, its length. */
 const ENTRY_BYTES = 9
 
@@ -40,6 +52,8 @@ export interface Pending {
   readonly bytes: number
   readonly onAck: OnAck
   readonly token: number
+  /** When it was first said, by the wall clock. */
+  readonly saidMs: number
   /** Undefined on a bus that loses nothing: it is never sent again. */
   frame: Frame | undefined
   /** Where in the frame it begins. */
@@ -53,9 +67,23 @@ export interface View {
   readonly carried: Uint32Array
   /** See core/ownership.ts. */
   readonly sure: () => boolean
+  readonly now: () => number
+  /** The same, as it was at the last tick: near enough for what is said now. */
+  nowMs: number
+  /** Lanes that have nearly too much unacked, or have not been relieved since. */
+  over: number
+}
+
+/** The owner at the other end. */
+export interface Peer {
+  /** The version of envelopes that is written for it. */
+  readonly speaks: () => number
+  /** It cannot be told this, for it is too old: whoever owns the accounts after it asks (core/resync.ts). Nobody waits for its ack. */
+  readonly spare: (onAck: OnAck, token: number) => void
 }
 
 const NO_BYTES = Buffer.alloc(0)
+const NOBODY: readonly (() => void)[] = []
 
 export class Lane {
   readonly #bus: Bus
@@ -63,10 +91,14 @@ export class Lane {
   readonly #subject: string
   readonly #source: string
   readonly #view: View
+  readonly #peer: Peer
   readonly #keeps: boolean
   readonly #out = new Writer()
   readonly #pending = new Map<number, Pending>()
   #pendingBytes = 0
+  /** It has nearly too much unacked, and was not relieved since. */
+  #over = false
+  #whenRelieved: (() => void)[] = []
   /** The frame that is being written. */
   #frame: Frame | undefined
   #next = 1
@@ -83,30 +115,33 @@ export class Lane {
   #lastAtTick = 0
   #nextAtTick = 0
 
-  constructor(bus: Bus, subject: string, source: string, view: View) {
+  constructor(bus: Bus, subject: string, source: string, view: View, peer: Peer) {
     this.#bus = bus
     this.#subject = subject
     this.#source = source
     this.#view = view
+    this.#peer = peer
     this.#keeps = !bus.lossless
   }
 
   /** Throws RangeError for an envelope that is over what the bus takes in one body; then nothing is sent. */
   send(partition: number, envelope: Envelope, onAck: OnAck, token: number): void {
+    if (envelope.kind === 'watch' && this.#peer.speaks() < WATCHES_SINCE) return this.#peer.spare(onAck, token)
     const out = this.#out
     const alone = out.length === 0
     if (alone) this.#begin()
-    const age = envelope.kind === 'stanza' ? (envelope.age ?? 0) : 0
+    const said = envelope.kind === 'stanza' ? (envelope.saidMs ?? 0) : 0
+    const saidMs = said === 0 ? this.#view.nowMs : said
     const start = out.length
     const n = this.#next
     out.u32(n)
-    out.u8(age)
+    out.u8(said === 0 ? 0 : ageOf(said, this.#view.now()))
     const lengthAt = out.reserve32()
     writeEnvelope(out, envelope)
     if (out.length > BODY_BYTES_MAX) return this.#sendLarge(start, alone, partition, envelope, onAck, token)
     const bytes = out.length - lengthAt - 4
     out.patch32(lengthAt, bytes)
-    this.#add(n, { partition, bytes, onAck, token, frame: this.#frame, at: lengthAt + 4 })
+    this.#add(n, { partition, bytes, onAck, token, saidMs, frame: this.#frame, at: lengthAt + 4 })
   }
 
   /** What was gathered before it goes first; alone it either fits or never will. */
@@ -119,7 +154,7 @@ export class Lane {
   }
 
   #begin(): void {
-    writeLaneHead(this.#out, this.#source, this.#last, this.#view.epoch)
+    writeLaneHead(this.#out, this.#source, this.#last, this.#view.epoch, false, this.#peer.speaks())
     if (this.#keeps) this.#frame = { body: NO_BYTES, live: 0 }
   }
 
@@ -130,6 +165,7 @@ export class Lane {
     this.#pendingBytes += pending.bytes
     if (pending.partition !== MANY) this.#view.carried[pending.partition]!++
     if (pending.frame !== undefined) pending.frame.live += pending.bytes
+    if (!this.#over && this.isOver(NEARLY)) this.#turnOver(true)
     if (this.#out.length > FRAME_BYTES) this.flush()
     else if (!this.#scheduled) {
       this.#scheduled = true
@@ -188,7 +224,10 @@ export class Lane {
     if (!this.#keeps || this.#subject === '' || this.#sentAgain === received || !this.#view.sure()) return
     this.#sentAgain = received
     if (this.#out.length > 0) this.#endFrame() // it would only be dropped there: it comes with the others
+    this.#spareTooNew()
+    const version = this.#peer.speaks()
     const out = new Writer()
+    const nowMs = this.#view.now()
     let prev = received
     let bytes = 0
     for (const [n, pending] of this.#pending) {
@@ -198,9 +237,9 @@ export class Lane {
         return this.probe()
       }
       if (out.length + pending.bytes > FRAME_BYTES && out.length > 0) this.#bus.publish(this.#subject, out.take())
-      if (out.length === 0) writeLaneHead(out, this.#source, prev, this.#view.epoch)
+      if (out.length === 0) writeLaneHead(out, this.#source, prev, this.#view.epoch, false, version)
       out.u32(n)
-      out.u8(AGAIN)
+      out.u8(ageOf(pending.saidMs, nowMs))
       out.bytes(bytesOf(pending))
       bytes += pending.bytes
       prev = n
@@ -213,7 +252,7 @@ export class Lane {
     if (this.#pending.size === 0 || this.#subject === '' || !this.#keeps || !this.#view.sure()) return
     this.flush()
     const out = new Writer(64)
-    writeLaneHead(out, this.#source, this.#last, this.#view.epoch, true)
+    writeLaneHead(out, this.#source, this.#last, this.#view.epoch, true, this.#peer.speaks())
     this.#bus.publish(this.#subject, out.take())
   }
 
@@ -255,12 +294,28 @@ export class Lane {
         released.push(pending)
       }
     }
-    if (released.length > 0) {
-      this.#last = 0
-      this.#lastAtTick = 0
-      for (const n of this.#pending.keys()) this.#last = n
-    }
+    if (released.length > 0) this.#findLast()
     return released
+  }
+
+  /** Some that were sent are on this lane no more. */
+  #findLast(): void {
+    this.#last = 0
+    this.#lastAtTick = 0
+    for (const n of this.#pending.keys()) this.#last = n
+  }
+
+  /** It was not known, when they were sent, what the owner reads. */
+  #spareTooNew(): void {
+    const version = this.#peer.speaks()
+    if (version >= WATCHES_SINCE) return
+    const { size } = this.#pending
+    for (const [n, pending] of this.#pending) {
+      if (sinceOf(bytesOf(pending)) <= version) continue
+      this.#drop(n, pending)
+      this.#peer.spare(pending.onAck, pending.token)
+    }
+    if (this.#pending.size < size) this.#findLast()
   }
 
   /** The rest keeps its number: it may be handled already. The part of each partition that is given up becomes one of its own. */
@@ -280,7 +335,8 @@ export class Lane {
     const onAck = afterAll(parts.size + (rest.length > 0 ? 1 : 0), pending)
     const pendingOf = (partition: number, accounts: readonly string[]): Pending => {
       const body = encode(partOf(envelope, accounts))
-      const part = { partition, bytes: body.length, onAck, token: pending.token, frame: undefined, at: 0 }
+      const { token, saidMs } = pending
+      const part = { partition, bytes: body.length, onAck, token, saidMs, frame: undefined, at: 0 }
       moveTo(part, body)
       return part
     }
@@ -294,12 +350,13 @@ export class Lane {
 
   /** Takes over what another lane has given up, behind all that is here. */
   adopt(pending: Pending): void {
+    if (sinceOf(bytesOf(pending)) > this.#peer.speaks()) return this.#peer.spare(pending.onAck, pending.token)
     const out = this.#out
     if (out.length + pending.bytes + ENTRY_BYTES > FRAME_BYTES) this.flush()
     if (out.length === 0) this.#begin()
     const n = this.#next
     out.u32(n)
-    out.u8(AGAIN)
+    out.u8(ageOf(pending.saidMs, this.#view.now()))
     out.bytes(bytesOf(pending))
     pending.frame = this.#frame
     pending.at = out.length - pending.bytes
@@ -314,6 +371,23 @@ export class Lane {
   /** More than this share of what may be unacked is. */
   isOver(share: number): boolean {
     return this.#pending.size > LANE_PENDING_MAX * share || this.#pendingBytes > LANE_PENDING_BYTES_MAX * share
+  }
+
+  #turnOver(over: boolean): void {
+    this.#over = over
+    this.#view.over += over ? 1 : -1
+  }
+
+  /** Runs `resume` once when it is relieved. */
+  onRelief(resume: () => void): void {
+    this.#whenRelieved.push(resume)
+  }
+
+  /** Whoever may go on, as less than half of what may be unacked is; each is returned once. For whenever something has left it. */
+  relieved(): readonly (() => void)[] {
+    if ((!this.#over && this.#whenRelieved.length === 0) || this.isOver(1 / 2)) return NOBODY
+    if (this.#over) this.#turnOver(false)
+    return this.#whenRelieved.splice(0)
   }
 
   /** What comes next is behind nothing that matters. */

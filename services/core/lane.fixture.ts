@@ -2,9 +2,11 @@
 import type { Bus, BusHandler, BusState } from '#bus/bus.ts'
 import type { Random } from '#test/fuzz/random.ts'
 import { type Clock, type ManualClock, manualClock } from './clock.ts'
+import { ENVELOPE_VERSION } from './envelope.ts'
 import type { Ways } from './lane-frame.ts'
 import { type MemoryLog, memoryLog } from './log.ts'
 import { type Ownership, type OwnersListener, PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
+import type { Members } from './process.ts'
 
 /** Each of these in so many; 0: never. */
 export interface Faults {
@@ -31,6 +33,8 @@ export class Network {
   readonly faults: Faults = { dropOneIn: 0, twiceOneIn: 0, delayMsMax: 0 }
   /** Sees every body as it is published. */
   watch: (bus: FaultyBus, subject: string, body: Uint8Array) => void = () => {}
+  /** Bodies that came to somebody who is too old for them. */
+  refused = 0
 
   constructor(clock: Clock, random: Random) {
     this.clock = clock
@@ -53,7 +57,9 @@ export class Network {
 
   #deliver(member: Member, body: Uint8Array, dueMs: number): void {
     this.clock.setTimeout(() => {
-      if (member.open && member.bus.state === 'up') member.handler(body, () => {})
+      if (!member.open || member.bus.state !== 'up') return
+      if (body[0]! > member.bus.speaks) this.refused++
+      else member.handler(body, () => {})
     }, dueMs - this.clock.monotonic())
   }
 }
@@ -62,6 +68,8 @@ export class Network {
 export class FaultyBus implements Bus {
   readonly lossless = false
   state: BusState = 'up'
+  /** The version of envelopes that the process at it reads, and writes. */
+  speaks = ENVELOPE_VERSION
   readonly #network: Network
   readonly #watchers = new Set<(state: BusState) => void>()
   /** When the last body comes to a member. */
@@ -72,6 +80,7 @@ export class FaultyBus implements Bus {
   }
 
   publish(subject: string, body: Uint8Array): void {
+    if (body[0]! > this.speaks) body[0] = this.speaks
     this.#network.watch(this, subject, body)
     if (this.state === 'down') return
     for (const member of this.#network.members) {
@@ -209,6 +218,9 @@ export class World {
   readonly clock: ManualClock = manualClock()
   readonly network: Network
   readonly row: OwnersRow
+  /** By process, what its lease says of that; those that are not named say the newest. */
+  readonly speaks = new Map<string, number>()
+  readonly #members = { speaksOf: (process: string) => this.speaks.get(process) ?? ENVELOPE_VERSION } as Members
 
   constructor(random: Random, owner: string) {
     this.network = new Network(this.clock, random)
@@ -216,7 +228,17 @@ export class World {
   }
 
   node(process: string): Node {
-    return { bus: this.network.open(), ownership: new OwnersView(this.row, process), clock: this.clock, log: memoryLog() }
+    const bus = this.network.open()
+    const ownership = new OwnersView(this.row, process)
+    return { bus, ownership, clock: this.clock, log: memoryLog(), members: this.#members }
+  }
+
+  /** One of an earlier version, which says so in its lease. */
+  oldNode(process: string, speaks = ENVELOPE_VERSION - 1): Node {
+    const node = this.node(process)
+    node.bus.speaks = speaks
+    this.speaks.set(process, speaks)
+    return node
   }
 
   /** In steps, between which all that was put off to the end of a turn is done. */

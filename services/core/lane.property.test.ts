@@ -84,7 +84,7 @@ class TestOwner {
     const { ownership, clock } = this.node
     if (envelope.kind === 'signal') throw new Error('nobody sends one')
     const { source, numbers, accounts } = saidIn(envelope)
-    const says = envelope.kind === 'stanza' ? envelope.age === 1 : true // what is for many does not
+    const says = envelope.kind === 'stanza' ? envelope.saidMs !== 0 : true // what is for many does not
     const epochs = accounts.map((account) => ownership.epochAt('router', partitionOf(account)))
     for (const [i, account] of accounts.entries()) {
       demand(ownership.owns('router', account), () => `${this.name} is handed what is not its own`)

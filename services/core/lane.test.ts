@@ -136,7 +136,7 @@ describe('backpressure', () => {
     for (let i = 0; i <= LANE_PENDING_MAX; i++) lanes.send('router', 'romeo@a', signal('x'))
     expect(lanes.congested('router', 'juliet@b')).toBe(true) // the same owner, and so the same lane
     expect(lanes.congested('presence', 'romeo@a')).toBe(false)
-    lanes.onRelief(() => relieved++)
+    lanes.onRelief('router', 'romeo@a', () => relieved++)
     await turns()
     for (const { done } of came.slice(0, LANE_PENDING_MAX / 2)) done()
     await turns()
@@ -164,7 +164,7 @@ test('20 000 unacked envelopes of 260 kB each used to be no reason to stop a sou
   expect(lanes.congested('router', 'romeo@a')).toBe(false)
   send()
   expect(lanes.congested('router', 'romeo@a')).toBe(true)
-  lanes.onRelief(() => relieved++)
+  lanes.onRelief('router', 'romeo@a', () => relieved++)
   await turns()
   for (const { done } of came.slice(0, most / 2 - 1)) done()
   await turns()

@@ -13,9 +13,10 @@ import type { Subscription } from '#bus/bus.ts'
 import { lowercaseId } from '#xmpp/id.ts'
 import { addresseesOf, type Envelope, isForMany } from './envelope.ts'
 import { type AckHead, readAckHead, type Ways } from './lane-frame.ts'
-import { Lane, MANY, type OnAck, type View } from './lane-source.ts'
+import { Lane, MANY, NEARLY, type OnAck, type Peer, type View } from './lane-source.ts'
 import type { Log } from './log.ts'
 import { PARTITIONS, partitionOf, type RoleName } from './ownership.ts'
+import { speaksOf, tellTooOld } from './speaks.ts'
 import { Reader } from './wire.ts'
 
 /** How often a lane is looked after that waits for acks. */
@@ -36,14 +37,18 @@ export interface Lanes {
    * to itself would overtake that.
    */
   carries(role: RoleName, account: string): boolean
-  /** True while the owner of this account is behind: stop taking more from outside until `onRelief`. */
+  /** True while the owner of this account is behind, or there is none: take no more from outside until `onRelief`. */
   congested(role: RoleName, account: string): boolean
   /** Envelopes that are not acked, of all lanes. */
   readonly pending: number
   /** Those of them that have an owner who could ack them. */
   readonly handedOn: number
-  /** Runs `resume` once when no lane is congested. */
-  onRelief(resume: () => void): void
+  /** True while it is nearly so: hand nothing more on. */
+  isHeldUp(role: RoleName, account: string): boolean
+  /** Whether that is so of anybody, or was a moment ago. */
+  readonly anyHeldUp: boolean
+  /** Runs `resume` once when what is not acked has fallen to half of what may be, on the lane that this account is on now. */
+  onRelief(role: RoleName, account: string, resume: () => void): void
   /** Nothing that is not acked is sent any more: it is in the name of accounts that others have. No `onAck` of it runs. */
   drop(): void
   close(): void
@@ -67,8 +72,17 @@ class RoleLanes {
     this.#ways = ways
     this.role = role
     this.#source = source
-    this.#view = { epoch: -1, carried: new Uint32Array(PARTITIONS), sure: () => ways.ownership.sure() }
+    const { ownership, clock } = ways
+    this.#view = {
+      ...{ epoch: -1, carried: new Uint32Array(PARTITIONS), over: 0 },
+      ...{ sure: () => ownership.sure(), now: () => clock.now(), nowMs: clock.now() },
+    }
     this.follow()
+  }
+
+  tick(nowMs: number): void {
+    this.#view.nowMs = nowMs
+    for (const lane of this.#lanes.values()) lane.tick()
   }
 
   get all(): Iterable<Lane> {
@@ -99,7 +113,25 @@ class RoleLanes {
   }
 
   isCongested(account: string): boolean {
-    return this.#lanes.get(this.#owners[this.#partitionOf(account)]!)?.isOver(1) ?? false
+    return this.#view.over > 0 && this.#laneFor(account).isOver(1)
+  }
+
+  isHeldUp(account: string): boolean {
+    return this.#view.over > 0 && this.#laneFor(account).isOver(NEARLY)
+  }
+
+  get anyHeldUp(): boolean {
+    return this.#view.over > 0
+  }
+
+  onRelief(account: string, resume: () => void): void {
+    const lane = this.#laneFor(account)
+    lane.onRelief(resume)
+    tellRelieved(lane, this.#ways.log)
+  }
+
+  #laneFor(account: string): Lane {
+    return this.#laneOf(this.#owners[this.#partitionOf(account)]!)
   }
 
   carries(account: string): boolean {
@@ -115,7 +147,7 @@ class RoleLanes {
     const known = this.#lanes.get(owner)
     if (known !== undefined) return known
     const subject = owner === '' ? '' : `lane.${this.role}.${owner}`
-    const lane = new Lane(this.#ways.bus, subject, this.#source, this.#view)
+    const lane = new Lane(this.#ways.bus, subject, this.#source, this.#view, peerOf(this.#ways, owner))
     this.#lanes.set(owner, lane)
     return lane
   }
@@ -136,6 +168,26 @@ class RoleLanes {
     this.#view.epoch = ownership.epoch(this.role)
     this.#any = this.#ways.bus.lossless && new Set(this.#owners).size === 1
     for (const pending of released) this.#laneOf(this.#owners[pending.partition]!).adopt(pending)
+    if (released.length === 0) return
+    // Not before all of them are where they go: whoever goes on sends behind them.
+    for (const lane of this.#lanes.values()) tellRelieved(lane, this.#ways.log)
+  }
+}
+
+function peerOf(ways: Ways, owner: string): Peer {
+  return {
+    speaks: () => speaksOf(ways, owner),
+    spare(onAck, token) {
+      tellTooOld(ways, owner)
+      if (onAck === undefined) return
+      queueMicrotask(() => {
+        try {
+          onAck(token)
+        } catch (error) {
+          ways.log.error('ack.broke', { error })
+        }
+      })
+    },
   }
 }
 
@@ -150,20 +202,9 @@ export function openLanes(ways: Ways, name: string): Lanes {
     router: new RoleLanes(ways, 'router', source),
     presence: new RoleLanes(ways, 'presence', source),
   }
-  let waiting: (() => void)[] = []
 
   function forEach(look: (lane: Lane) => void): void {
     for (const lanes of Object.values(roles)) for (const lane of lanes.all) look(lane)
-  }
-
-  function relieve(): void {
-    if (waiting.length === 0) return
-    let behind = false
-    forEach((lane) => (behind ||= lane.isOver(1 / 2)))
-    if (behind) return
-    const relieved = waiting
-    waiting = []
-    for (const resume of relieved) resume()
   }
 
   const acks = bus.subscribe(`ack.${source}`, (body) => {
@@ -171,15 +212,16 @@ export function openLanes(ways: Ways, name: string): Lanes {
       const reader = new Reader(body)
       const head = readAckHead(reader)
       const lane = roles[head.role as RoleName]?.to(head.owner)
-      if (lane !== undefined) takeAcks(lane, head, reader, log)
-      relieve()
+      if (lane === undefined) return
+      takeAcks(lane, head, reader, log)
+      tellRelieved(lane, log)
     } catch (error) {
       log.error('lane.ack_refused', { error })
     }
   })
 
   ownership.onChange((role) => roles[role].follow())
-  const stopCare = bus.lossless ? undefined : careFor(ways, forEach)
+  const stopCare = bus.lossless ? undefined : careFor(ways, Object.values(roles))
 
   return {
     source,
@@ -198,12 +240,18 @@ export function openLanes(ways: Ways, name: string): Lanes {
     get handedOn() {
       return roles.router.handedOn + roles.presence.handedOn
     },
-    onRelief(resume) {
-      waiting.push(resume)
+    isHeldUp(role, account) {
+      return roles[role].isHeldUp(account)
+    },
+    get anyHeldUp() {
+      return roles.router.anyHeldUp || roles.presence.anyHeldUp
+    },
+    onRelief(role, account, resume) {
+      roles[role].onRelief(account, resume)
     },
     drop() {
       forEach((lane) => lane.forget())
-      relieve()
+      forEach((lane) => tellRelieved(lane, log))
     },
     close() {
       acks.close()
@@ -214,13 +262,16 @@ export function openLanes(ways: Ways, name: string): Lanes {
 }
 
 /** Looks after lanes that wait, every second and when the bus is back. */
-function careFor({ bus, clock }: Ways, forEach: (look: (lane: Lane) => void) => void): () => void {
+function careFor({ bus, clock }: Ways, all: readonly RoleLanes[]): () => void {
   let up = true
   const status: Subscription = bus.status((state) => {
-    if (state === 'up' && !up) forEach((lane) => lane.probe())
+    if (state === 'up' && !up) for (const lanes of all) for (const lane of lanes.all) lane.probe()
     up = state === 'up'
   })
-  const timer = clock.setInterval(() => forEach((lane) => lane.tick()), TICK_MS)
+  const timer = clock.setInterval(() => {
+    const nowMs = clock.now()
+    for (const lanes of all) lanes.tick(nowMs)
+  }, TICK_MS)
   return () => {
     status.close()
     clock.clearTimeout(timer)
@@ -237,6 +288,17 @@ function takeAcks(lane: Lane, { received, status, gap }: AckHead, reader: Reader
   while (!reader.done) open.add(reader.u32())
   for (const n of lane.handledBy(received, open)) tellAcked(lane, n, log)
   if (gap) lane.sendAgain(received)
+}
+
+/** One that breaks does not keep the others waiting. */
+function tellRelieved(lane: Lane, log: Log): void {
+  for (const resume of lane.relieved()) {
+    try {
+      resume()
+    } catch (error) {
+      log.error('relief.broke', { error })
+    }
+  }
 }
 
 /** One whose source breaks does not take the others with it. */

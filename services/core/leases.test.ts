@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Row } from '#table/table.ts'
 import { LEASE_MS, type Lease, LeaseWatch, LINK_MS, leaseRow, readLease, SURE_MS } from './leases.ts'
 
-const UP: Lease = { roles: ['router'], host: 'here', sinceMs: 1, applied: { router: 7 }, state: 'up' }
+const UP: Lease = { roles: ['router'], host: 'here', sinceMs: 1, applied: { router: 7 }, state: 'up', speaks: 3 }
 const row = (version: string, lease: Lease = UP, process = 'a'): Row => leaseRow(process, lease, version)
 const never = (error: unknown): void => {
   throw error
@@ -23,7 +23,14 @@ describe('a lease', () => {
 
   test('of an older version has defaults for what is not promised', () => {
     const value = Buffer.from('{"roles":["edge"],"state":"up"}')
-    expect(readLease({ ...row('1'), value })).toEqual({ roles: ['edge'], state: 'up', host: '', sinceMs: 0, applied: {} })
+    expect(readLease({ ...row('1'), value })).toEqual({
+      roles: ['edge'],
+      state: 'up',
+      host: '',
+      sinceMs: 0,
+      applied: {},
+      speaks: 2,
+    })
   })
 
   test('that is none is refused with the name of its row', () => {

@@ -1,6 +1,7 @@
 // Leases: what each process of a cluster says of itself, and what another one can tell from watching.
 //
-//   pk = o#lease   sk = <process>   {"roles":["edge","router"],"host":"…","sinceMs":…,"applied":{"router":17},"state":"up"}
+//   pk = o#lease   sk = <process>   {"roles":["edge","router"],"host":"…","sinceMs":…,"applied":{"router":17},"state":"up",
+//                                  "speaks":3}
 //
 // A lease says nothing of time: clocks differ. Whoever watches notes, by its own monotonic clock, when the version of a lease
 // was first seen; one that has not changed for LEASE_MS is dead. A version was written before it was first seen, so the
@@ -28,6 +29,9 @@ export const CUT_MS = 5_000
 /** For how long a lease has to say whether its process has the bus, to be believed: others may be about to say the same. */
 export const LINK_MS = 4_000
 
+/** What a process reads whose lease does not say so. */
+export const SPEAKS_UNSAID = 2
+
 export const LEASES = 'o#lease'
 
 /** `leaving`: it takes nothing any more, and ends when it owns nothing. `broken`: whoever it is of has lost all it owned. */
@@ -42,6 +46,8 @@ export interface Lease {
   /** By role, the last item of its log of which all rows are in the table. */
   readonly applied: Readonly<Record<string, number>>
   readonly state: LeaseState
+  /** The version of envelopes (core/envelope.ts) that it writes, and the newest that it reads. */
+  readonly speaks: number
   /** True while the process cannot reach the bus, and has not for CUT_MS. */
   readonly cut?: boolean
 }
@@ -62,10 +68,10 @@ export function readLease({ pk, sk, value }: Row): Lease {
   } catch (cause) {
     throw new Error(`the row ${pk} ${sk} is no lease`, { cause })
   }
-  const { roles, host = '', sinceMs = 0, applied = {}, state } = lease ?? {}
+  const { roles, host = '', sinceMs = 0, applied = {}, state, speaks = SPEAKS_UNSAID } = lease ?? {}
   if (!Array.isArray(roles) || (state !== 'up' && state !== 'leaving' && state !== 'broken'))
     throw new Error(`the row ${pk} ${sk} is no lease: it must have roles, and a state of up, leaving or broken`)
-  return { ...lease, roles, host, sinceMs, applied, state }
+  return { ...lease, roles, host, sinceMs, applied, state, speaks }
 }
 
 export interface Watched {

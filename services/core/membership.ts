@@ -6,11 +6,13 @@
 // *fenced*: it drops all it owned and joins anew once its broken lease is gone.
 //
 // The version of a lease is `<nonce>-<n>`, the nonce made anew for each time of joining: after a lost answer it tells
-// "it was I". That of a broken one is `<id>`, and `<id>+<id>` once it was noted in it that a log of its process is recovered. On the bus, the subject `members` says that something has changed; who misses it reads again soon.
+// "it was I". How a lease is broken, and what becomes of it, is in breaking.ts. On the bus, the subject `members` says that something has changed; who misses it reads again soon.
 import type { Bus } from '#bus/bus.ts'
 import { type Row, type Table, TableUnavailable, VersionConflict } from '#table/table.ts'
+import { Breaking, type Fate } from './breaking.ts'
 import { BusLink } from './bus-link.ts'
 import type { Clock } from './clock.ts'
+import { ENVELOPE_VERSION } from './envelope.ts'
 import {
   LEASES,
   type Lease,
@@ -46,24 +48,11 @@ export interface MembershipOptions {
   readonly applied?: () => Readonly<Record<string, number>>
 }
 
-/** What became of a lease that was looked at, or broken. */
-export type Fate =
-  | { readonly state: 'lives' | 'gone' }
-  | { readonly state: 'broken'; readonly version: string; readonly lease: Lease }
-
 /** A process that is dead, and its lease as it was last read. */
 export interface DeadMember {
   readonly process: string
   readonly version: string
   readonly broken: boolean
-}
-
-/**
- * What the version of a broken lease begins with, however often it was noted in it since that its log is recovered. Another one
- * is of another life.
- */
-export function breakingOf(version: string): string {
-  return version.split('+', 1)[0]!
 }
 
 /** How soon something is tried again, about. */
@@ -102,6 +91,7 @@ export class Membership {
   #sinceMs = 0
   #hints: { close(): void } | undefined
   readonly #link: BusLink
+  readonly #breaking: Breaking
   /** Of the lease that was put last. */
   #saidCut = false
   #whenJoined: (() => void)[] = []
@@ -110,6 +100,7 @@ export class Membership {
     this.#options = options
     this.process = options.process
     this.#nonce = options.newId()
+    this.#breaking = new Breaking(options, () => this.#hint())
     this.#heart = new Loop(options.clock, () => this.#guard('renewing', () => (this.#joined ? this.#renew() : this.#enter())))
     this.#link = new BusLink(options.bus, options.clock, () => this.#heart.poke())
     this.#eye = new Loop(options.clock, () => this.#guard('reading', () => this.#read()))
@@ -147,6 +138,11 @@ export class Membership {
     if (watched === undefined) return this.#watch.isGone(process) ? 'gone' : 'unseen'
     if (!watched.dead) return 'live'
     return watched.lease.state === 'broken' ? 'gone' : 'silent'
+  }
+
+  /** The version of envelopes that this process reads; the one of this process where nothing is known of it. */
+  speaksOf(process: string): number {
+    return this.#watch.leases.get(process)?.lease.speaks ?? ENVELOPE_VERSION
   }
 
   /** The processes that do this, or all, whose leases are not broken: of those that leave or are silent, too. */
@@ -223,68 +219,24 @@ export class Membership {
     else this.stop()
   }
 
-  /**
-   * Looks at a lease, now, and breaks it where it is the one that was seen to be dead: what its process owned may be taken
-   * once it is recovered. Rejects with TableUnavailable where nobody knows.
-   */
-  async breakLease(process: string): Promise<Fate> {
-    const row = await this.#options.table.get(leaseKey(process))
-    if (row === undefined) return { state: 'gone' }
-    const lease = readLease(row)
-    if (lease.state === 'broken') return { state: 'broken', version: row.version, lease }
-    const watched = this.#watch.leases.get(process)
-    if (watched?.dead !== true || watched.version !== row.version) return { state: 'lives' }
-    const broken = leaseRow(process, { ...lease, state: 'broken' }, this.#options.newId())
-    try {
-      await this.#options.table.put(broken, row.version)
-    } catch (error) {
-      if (error instanceof VersionConflict) return { state: 'lives' } // or broken by another: whoever looks again will see
-      throw error
-    }
-    this.#options.log.warn('lease.broken', { process })
-    this.#hint()
-    return { state: 'broken', version: broken.version, lease }
+  /** See Breaking.breakLease. */
+  breakLease(process: string): Promise<Fate> {
+    return this.#breaking.breakLease(process, () => this.#watch.leases.get(process))
   }
 
   /** As `breakLease`, of a lease that may not be broken. */
-  async fateOf(process: string): Promise<Fate> {
-    const row = await this.#options.table.get(leaseKey(process))
-    if (row === undefined) return { state: 'gone' }
-    const lease = readLease(row)
-    return lease.state === 'broken' ? { state: 'broken', version: row.version, lease } : { state: 'lives' }
+  fateOf(process: string): Promise<Fate> {
+    return this.#breaking.fateOf(process)
   }
 
-  /** Its log of this role is recovered up to this mark: who recovers it, too, has little to do. */
-  async noteRecovered(
-    process: string,
-    { version }: Extract<Fate, { state: 'broken' }>,
-    role: string,
-    mark: number,
-  ): Promise<void> {
-    const { table, newId } = this.#options
-    const breaking = breakingOf(version)
-    for (;;) {
-      const row = await table.get(leaseKey(process))
-      if (row === undefined || breakingOf(row.version) !== breaking) return
-      const lease = readLease(row)
-      if ((lease.applied[role] ?? 0) >= mark) return
-      const noted = { ...lease, applied: { ...lease.applied, [role]: mark } }
-      try {
-        return await table.put(leaseRow(process, noted, `${breaking}+${newId()}`), row.version)
-      } catch (error) {
-        if (!(error instanceof VersionConflict)) throw error // noted for another role
-      }
-    }
+  /** See Breaking.noteRecovered. */
+  noteRecovered(process: string, fate: Extract<Fate, { state: 'broken' }>, role: string, mark: number): Promise<void> {
+    return this.#breaking.noteRecovered(process, fate, role, mark)
   }
 
   /** Removes a broken lease: its process may join anew. For when it owns nothing in any role. */
-  async bury(process: string, version: string): Promise<void> {
-    try {
-      await this.#options.table.delete(leaseKey(process), version)
-      this.#hint()
-    } catch (error) {
-      if (!(error instanceof VersionConflict)) throw error // another one has done it
-    }
+  bury(process: string, version: string): Promise<void> {
+    return this.#breaking.bury(process, version)
   }
 
   /** From now on it takes nothing, and others know. */
@@ -477,7 +429,8 @@ export class Membership {
   #lease(): Lease {
     const { roles, host, applied } = this.#options
     const state = this.#state === 'up' ? 'up' : 'leaving'
-    return { roles, host, sinceMs: this.#sinceMs, applied: applied?.() ?? {}, state, ...(this.#link.cut && { cut: true }) }
+    const cut = this.#link.cut && { cut: true }
+    return { roles, host, sinceMs: this.#sinceMs, applied: applied?.() ?? {}, state, speaks: ENVELOPE_VERSION, ...cut }
   }
 
   #nextVersion(): string {

@@ -14,6 +14,7 @@ export type FrameKind = 'deliveries' | 'lost' | 'repeat'
 const FLAGS: Readonly<Record<FrameKind, number>> = { deliveries: 0, lost: LOST, repeat: REPEAT }
 
 export interface EdgeHead {
+  readonly version: number
   /** `<role>.<process>.<start>`, the sender. */
   readonly owner: string
   readonly number: number
@@ -22,8 +23,15 @@ export interface EdgeHead {
   readonly kind: FrameKind
 }
 
-export function writeEdgeHead(out: Writer, owner: string, number: number, epoch: number, kind: FrameKind): void {
-  out.u8(ENVELOPE_VERSION)
+export function writeEdgeHead(
+  out: Writer,
+  owner: string,
+  number: number,
+  epoch: number,
+  kind: FrameKind,
+  version = ENVELOPE_VERSION,
+): void {
+  out.u8(version)
   out.text(owner)
   out.f64(number)
   out.u32(epoch)
@@ -31,12 +39,12 @@ export function writeEdgeHead(out: Writer, owner: string, number: number, epoch:
 }
 
 export function readEdgeHead(reader: Reader): EdgeHead {
-  readVersion(reader)
+  const version = readVersion(reader)
   const owner = reader.sharedText()
   const number = reader.f64()
   const epoch = reader.u32()
   const flags = reader.u8()
-  return { owner, number, epoch, kind: flags & LOST ? 'lost' : flags & REPEAT ? 'repeat' : 'deliveries' }
+  return { version, owner, number, epoch, kind: flags & LOST ? 'lost' : flags & REPEAT ? 'repeat' : 'deliveries' }
 }
 
 export interface EdgeAck {
@@ -46,8 +54,8 @@ export interface EdgeAck {
   readonly gap: boolean
 }
 
-export function edgeAck(edge: string, number: number, gap: boolean, out: Writer): Buffer {
-  out.u8(ENVELOPE_VERSION)
+export function edgeAck(edge: string, number: number, gap: boolean, out: Writer, version = ENVELOPE_VERSION): Buffer {
+  out.u8(version)
   out.text(edge)
   out.f64(number)
   out.u8(gap ? GAP : 0)

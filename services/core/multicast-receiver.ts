@@ -38,6 +38,8 @@ export interface MulticastHandlers {
 
 /** One owner, as its edge sees it. */
 interface Incoming {
+  /** What its acks are written in: it reads what it writes. */
+  version: number
   readonly name: string
   sender: Sender
   /** All up to this number have been handled. */
@@ -110,16 +112,17 @@ class EdgeReceiver {
     }
   }
 
-  #ownerOf({ owner: name, epoch }: EdgeHead): Incoming {
+  #ownerOf({ version, owner: name, epoch }: EdgeHead): Incoming {
     const known = this.#owners.get(name)
     if (known !== undefined) {
+      known.version = version
       if (known.sender.epoch !== epoch) known.sender = { ...known.sender, epoch }
       return known
     }
     if (this.#owners.size >= OWNERS_MAX) this.#owners.delete(this.#owners.keys().next().value!)
     const [role = '', process = ''] = name.split('.')
     const sender: Sender = { role: role as RoleName, process, epoch }
-    const owner: Incoming = { name, sender, number: 0, seen: 0, held: new Map(), heldBytes: 0, due: false, asks: 0 }
+    const owner: Incoming = { version, name, sender, number: 0, seen: 0, held: new Map(), heldBytes: 0, due: false, asks: 0 }
     this.#owners.set(name, owner)
     return owner
   }
@@ -196,7 +199,7 @@ class EdgeReceiver {
 
   #say(owner: Incoming, gap: boolean): void {
     owner.due = false
-    this.#ways.bus.publish(`edgeack.${owner.name}`, edgeAck(this.#edge, owner.number, gap, this.#out))
+    this.#ways.bus.publish(`edgeack.${owner.name}`, edgeAck(this.#edge, owner.number, gap, this.#out, owner.version))
   }
 
   #armAck(): void {

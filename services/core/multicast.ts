@@ -11,11 +11,12 @@ import { BODY_BYTES_MAX, type BusState } from '#bus/bus.ts'
 import { lowercaseId } from '#xmpp/id.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { Timer } from './clock.ts'
-import { type Delivery, type Fields, type ToMode, writeDelivery } from './envelope.ts'
+import { type Delivery, deliveredSince, type Fields, type ToMode, WATCHES_SINCE, writeDelivery } from './envelope.ts'
 import { atTurnEnd, FRAME_BYTES, type Ways } from './lane-frame.ts'
 import { type FrameKind, readEdgeAck, writeEdgeHead } from './multicast-frame.ts'
 import { Kept, Memory } from './multicast-memory.ts'
 import type { RoleName } from './ownership.ts'
+import { speaksOf, tellTooOld } from './speaks.ts'
 import { Reader, Writer } from './wire.ts'
 
 /** Where a session's socket is. */
@@ -82,13 +83,15 @@ export interface Sent {
 }
 
 interface Outgoing {
+  readonly id: string
   readonly subject: string
   readonly out: Writer
   /** Of the last body, or of the one that is being written; and as it was at the last tick. */
   number: number
   numberAtTick: number
-  /** Of the ownership row when the body was begun. */
+  /** Of the ownership row when the body was begun; and the version that the edge read then. */
   epoch: number
+  version: number
   scheduled: boolean
   readonly kept: Kept
 }
@@ -216,7 +219,15 @@ class Sender {
     let edge = this.#edges.get(edgeId)
     if (edge === undefined) {
       const kept = new Kept(this.#memory, this.#ways.clock.monotonic())
-      edge = { subject: `edge.${edgeId}`, out: new Writer(), number: 0, numberAtTick: 0, epoch: 0, scheduled: false, kept }
+      edge = {
+        ...{ id: edgeId, subject: `edge.${edgeId}`, out: new Writer() },
+        number: 0,
+        numberAtTick: 0,
+        epoch: 0,
+        version: 0,
+        scheduled: false,
+        kept,
+      }
       this.#edges.set(edgeId, edge)
     }
     const { out } = edge
@@ -225,8 +236,10 @@ class Sender {
     const start = out.length
     if (start === 0) {
       edge.epoch = epoch
-      writeEdgeHead(out, this.#name, ++edge.number, epoch, 'deliveries')
+      edge.version = speaksOf(this.#ways, edgeId)
     }
+    if (edge.version < WATCHES_SINCE && deliveredSince(delivery) > edge.version) return tellTooOld(this.#ways, edgeId)
+    if (start === 0) writeEdgeHead(out, this.#name, ++edge.number, epoch, 'deliveries', edge.version)
     writeDelivery(out, delivery)
     if (out.length > FRAME_BYTES) this.#flushLarge(edge, start, edgeId, delivery)
     else if (!edge.scheduled) {
@@ -289,7 +302,7 @@ class Sender {
   }
 
   #say(edge: Outgoing, number: number, kind: FrameKind): void {
-    writeEdgeHead(this.#small, this.#name, number, this.#ways.ownership.epoch(this.#role), kind)
+    writeEdgeHead(this.#small, this.#name, number, this.#ways.ownership.epoch(this.#role), kind, speaksOf(this.#ways, edge.id))
     this.#ways.bus.publish(edge.subject, this.#small.take())
   }
 

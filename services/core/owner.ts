@@ -22,7 +22,7 @@ import { type Lanes, openLanes } from './lane.ts'
 import type { Ways } from './lane-frame.ts'
 import { receiveLanes } from './lane-receiver.ts'
 import type { Log } from './log.ts'
-import { Mailboxes, type Task } from './mailbox.ts'
+import { Mailboxes } from './mailbox.ts'
 import type { IqTarget } from './module.ts'
 import { type Multicast, openMulticast } from './multicast.ts'
 import type { RoleName } from './ownership.ts'
@@ -87,7 +87,8 @@ export class Owner {
       this.#demandOurs(account),
     )
     this.hooks = new Hooks(this.log)
-    const ways: Ways = { bus: process.bus, ownership: process.ownership, clock: process.clock, log: this.log }
+    const { bus, ownership, clock, members } = process
+    const ways: Ways = { bus, ownership, clock, members, log: this.log }
     this.#ways = ways
     this.lanes = openLanes(ways, `${role}${process.id}`)
     this.multicast = openMulticast(ways, role, process.id)
@@ -98,7 +99,9 @@ export class Owner {
     this.archiveIds = new ArchiveIds(process.clock, (markMs) =>
       this.commit.stage(MARK, { put: markRow(role, markMs), order: 'own' }),
     )
-    this.recalls = new Recalls(process.table, process.journals, process.clock)
+    const applied = (account: string) => this.commit.applied(account)
+    this.recalls = new Recalls(process.table, process.journals, process.clock, applied)
+    this.store.onAppend((account, id, cause) => this.recalls.note(account, id, cause))
     this.shared = new SharedRecords({ role, store: this.store, commit: this.commit, lanes: this.lanes, clock: process.clock })
     this.#local = new Set(process.config.domains)
     this.#spanFields = { role }
@@ -164,6 +167,8 @@ export class Owner {
   /** Stops taking envelopes; resolves when no account waits for anything and everything staged is in the table. */
   async stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.close()
+    // Out of its cluster it can store and send nothing more: what is still to be done others do.
+    if (!this.held.all && !this.process.ownership.sure()) this.takeOver.fenced()
     do {
       await this.mailboxes.settled()
       await this.commit.settled() // what it releases may give accounts something to do again
@@ -186,10 +191,10 @@ export class Owner {
   #handle(envelope: Envelope, done: () => void): void {
     switch (envelope.kind) {
       case 'stanza': {
-        const { point, account, origin, stanza, age } = envelope
-        if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done, age)
-        else if (point === 'returned') this.#takeBack(stanza, account, done, causeOf(envelope), age)
-        else this.receive(stanza, account, done, causeOf(envelope), age)
+        const { point, account, origin, stanza, saidMs } = envelope
+        if (point === 'outbound' && origin !== undefined) this.#submit(stanza, origin, done, saidMs)
+        else if (point === 'returned') this.#takeBack(stanza, account, done, causeOf(envelope), saidMs)
+        else this.receive(stanza, account, done, causeOf(envelope), saidMs)
         return
       }
       case 'signal': {
@@ -238,30 +243,29 @@ export class Owner {
   }
 
   /** A stanza of one of our sessions. Its passage is made once: tried again, it is stored under the same archive id. */
-  #submit(received: Stanza, origin: Origin, done: () => void, age = 0): void {
+  #submit(received: Stanza, origin: Origin, done: () => void, saidMs = 0): void {
     const account = bareOf(received.from)
-    const stanza = this.#toWait(received, account.bare)
+    const stanza = this.lanes.anyHeldUp && this.#isHeldUp(received, saidMs) ? undefined : this.#toWait(received, account.bare)
     if (stanza === undefined) {
       const refusal = errorOf(received, busy())
       if (refusal !== undefined) this.reply(refusal, origin)
       return done()
     }
-    const passage = new LazyPassage(account, stanza.to ?? account, this.archiveIds, age, '', origin)
+    const passage = new LazyPassage(account, stanza.to ?? account, this.archiveIds, saidMs, '', origin)
     const task = () =>
       traceOn('stanza.outbound', stanza, this.#spanFields, (stanza) => this.#outbound(stanza, origin, passage, done))
-    this.mailboxes.run(account.bare, age === 0 ? task : this.#again(stanza, passage, task), bytesOf(stanza))
+    this.mailboxes.run(account.bare, saidMs === 0 ? task : this.recalls.before(stanza, passage, task), bytesOf(stanza))
   }
 
-  /** The same for what may have been handled before: what was stored of it then keeps its archive id. */
-  #again(stanza: Stanza, passage: LazyPassage, task: Task): Task {
-    if (stanza.name !== 'message' || passage.cause === '') return task
-    return async () => {
-      const { account, cause } = passage
-      await this.commit.applied(account.bare)
-      const known = await this.recalls.find(account.bare, cause)
-      if (known !== undefined) passage.recall(known)
-      await task()
-    }
+  /**
+   * Too much waits already for the owner of its recipient, or for there to be one: its sender is told so, and nobody else is
+   * held up. Were it taken and not acked, all of his edge's clients would wait, and two owners might wait for each other. What
+   * may have been handled before is not refused: it may have come to its recipient.
+   */
+  #isHeldUp(stanza: Stanza, saidMs: number): boolean {
+    const { to } = stanza
+    if (saidMs !== 0 || to === undefined || to.local === '' || !this.isLocal(to.domain)) return false
+    return this.lanes.isHeldUp(this.#roleFor(stanza, to), to.bare)
   }
 
   /**
@@ -297,10 +301,10 @@ export class Owner {
   /**
    * A stanza for an account that this owner owns.
    * @param cause see Passage
-   * @param age 1: it may have come before
+   * @param saidMs see Envelope: where it is not 0, it may have come before
    */
-  receive(stanza: Stanza, account: string, done: () => void = NOTHING, cause = '', age = 0): void {
-    this.#receive(stanza, new LazyPassage(parseJid(account), stanza.from, this.archiveIds, age, cause), done)
+  receive(stanza: Stanza, account: string, done: () => void = NOTHING, cause = '', saidMs = 0): void {
+    this.#receive(stanza, new LazyPassage(parseJid(account), stanza.from, this.archiveIds, saidMs, cause), done)
   }
 
   #receive(received: Stanza, passage: LazyPassage, done: () => void): void {
@@ -312,17 +316,17 @@ export class Owner {
       return done()
     }
     const task = () => traceOn('stanza.inbound', stanza, this.#spanFields, (stanza) => this.#inbound(stanza, passage, done))
-    this.mailboxes.run(account, passage.age === 0 ? task : this.#again(stanza, passage, task), bytesOf(stanza))
+    this.mailboxes.run(account, passage.saidMs === 0 ? task : this.recalls.before(stanza, passage, task), bytesOf(stanza))
   }
 
   /** Acked to its sender long ago: it is not refused for want of room. */
-  #takeBack(received: Stanza, account: string, done: () => void, cause: string, age = 0): void {
+  #takeBack(received: Stanza, account: string, done: () => void, cause: string, saidMs = 0): void {
     const stanza = this.mailboxes.idle(account) ? received : copyOf(received, received.trace)
-    const passage = new LazyPassage(parseJid(account), stanza.from, this.archiveIds, age, cause && `${cause}:${RETURNED}`)
+    const passage = new LazyPassage(parseJid(account), stanza.from, this.archiveIds, saidMs, cause && `${cause}:${RETURNED}`)
     const durable = (): void => this.commit.after(account, done)
     const { part } = this
     const take = part.returned === undefined ? durable : () => part.returned!(stanza, passage, durable)
-    this.mailboxes.run(account, age === 0 ? take : this.#again(stanza, passage, take), bytesOf(stanza))
+    this.mailboxes.run(account, saidMs === 0 ? take : this.recalls.before(stanza, passage, take), bytesOf(stanza))
   }
 
   /** Who has a session exists: his account costs no read, even where it is cached no more. */
@@ -421,8 +425,8 @@ export class Owner {
       return
     }
     const cause = stanza.name === 'message' ? (from?.cause ?? this.#newCause()) : ''
-    const age = from === undefined ? 0 : from.age
-    this.lanes.send(role, account, { kind: 'stanza', point: 'inbound', account, origin: undefined, stanza, cause, age }, done)
+    const saidMs = from?.saidMs ?? 0
+    this.lanes.send(role, account, { kind: 'stanza', point: 'inbound', account, origin: undefined, stanza, cause, saidMs }, done)
   }
 
   /** Of what is made here. */

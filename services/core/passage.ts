@@ -8,17 +8,18 @@ import type { Passage } from './hooks.ts'
 export class LazyPassage implements Passage {
   readonly account: Jid
   readonly peer: Jid
-  readonly age: number
+  /** See Envelope: 0 for what comes for the first time. */
+  readonly saidMs: number
   readonly #ids: ArchiveIds
   readonly #origin: Origin | undefined
   #cause: string
   #archiveId = ''
 
   /** @param cause '' for the one that follows from the origin, if there is one */
-  constructor(account: Jid, peer: Jid, ids: ArchiveIds, age = 0, cause = '', origin?: Origin) {
+  constructor(account: Jid, peer: Jid, ids: ArchiveIds, saidMs = 0, cause = '', origin?: Origin) {
     this.account = account
     this.peer = peer
-    this.age = age
+    this.saidMs = saidMs
     this.#ids = ids
     this.#cause = cause
     this.#origin = origin
@@ -29,6 +30,10 @@ export class LazyPassage implements Passage {
     return this.#archiveId
   }
 
+  get age(): number {
+    return this.saidMs === 0 ? 0 : 1
+  }
+
   get cause(): string {
     if (this.#cause === '' && this.#origin !== undefined) this.#cause = causeOfOrigin(this.#origin)
     return this.#cause
@@ -36,7 +41,7 @@ export class LazyPassage implements Passage {
 
   /** The way of the same stanza at the one it is handed on to. */
   onTo(account: Jid, peer: Jid): LazyPassage {
-    return new LazyPassage(account, peer, this.#ids, this.age, this.#cause, this.#origin)
+    return new LazyPassage(account, peer, this.#ids, this.saidMs, this.#cause, this.#origin)
   }
 
   /** It has come before, and this is what it was stored under. */

@@ -47,6 +47,8 @@ export interface Members {
   /** Those that do this and are not gone, the ones that leave or are silent among them. */
   live(role: string): readonly string[]
   livenessOf(process: string): Liveness
+  /** The newest version of envelopes that this one reads. */
+  speaksOf(process: string): number
   /** It is without the bus, though others have it. */
   isCutOff(process: string): boolean
   /** Somebody has come, gone, died or begun to leave, or has lost the bus or found it again. */

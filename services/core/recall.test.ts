@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import mam from '#modules/mam.ts'
 import offline from '#modules/offline.ts'
 import { memoryTable } from '#table/memory.ts'
-import type { Table } from '#table/table.ts'
+import { type Table, TableUnavailable } from '#table/table.ts'
 import { harness, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
@@ -12,7 +12,7 @@ import { manualClock } from './clock.ts'
 import { writeEnvelope } from './envelope.ts'
 import { journalKey } from './journal.ts'
 import { writeLaneHead } from './lane-frame.ts'
-import { RECALLED_MS, Recalls } from './recall.ts'
+import { CLOCKS_APART_MS, Recalls } from './recall.ts'
 import { Writer } from './wire.ts'
 
 const ROMEO = parseJid('romeo@example.org/x')
@@ -21,8 +21,9 @@ const JULIET = parseJid('juliet@example.org')
 describe('recall', () => {
   const clock = manualClock()
   const ids = new ArchiveIds(clock, () => {})
-  const recalls = (table: Table) => new Recalls(table, ['mam', 'offline'], clock)
-  const asked = (table: Table, cause: string) => recalls(table).find('juliet@b', cause)
+  const recalls = (table: Table) => new Recalls(table, ['mam', 'offline'], clock, () => undefined)
+  /** Of what was said a moment ago, unless it says when. */
+  const asked = async (table: Table, cause: string, saidMs = clock.now()) => recalls(table).find('juliet@b', cause, saidMs)
 
   async function stored(table: Table, journal: string, version: string, id = ids.next()): Promise<string> {
     await table.put({ pk: journalKey(journal, 'juliet@b'), sk: id, version, value: Buffer.from('entry') })
@@ -48,9 +49,9 @@ describe('recall', () => {
 
   test('looks no further back than what can still be sent again', async () => {
     const table = memoryTable({ now: () => clock.now() })
-    await stored(table, 'mam', 's1:7', `${archiveIdAt(clock.now() - RECALLED_MS - 1)}0000-q7Zk3mXw9aE`)
+    await stored(table, 'mam', 's1:7', `${archiveIdAt(clock.now() - CLOCKS_APART_MS - 1)}0000-q7Zk3mXw9aE`)
     expect(await asked(table, 's1:7')).toBeUndefined()
-    const last = await stored(table, 'mam', 's1:8', `${archiveIdAt(clock.now() - RECALLED_MS)}0000-q7Zk3mXw9aE`)
+    const last = await stored(table, 'mam', 's1:8', `${archiveIdAt(clock.now() - CLOCKS_APART_MS)}0000-q7Zk3mXw9aE`)
     expect(await asked(table, 's1:8')).toBe(last)
   })
 
@@ -67,16 +68,66 @@ describe('recall', () => {
     return { table, read, counting: { ...table, query } as Table }
   }
 
-  test('used to read an archive anew for each of many that come again: after the first, only what has been added', async () => {
+  test('used to look back for 20 minutes, whatever was said hours ago and never acked: it looks as far back as that', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    clock.advance(86_400_000)
+    const saidMs = clock.now() - 4 * 3_600_000
+    const early = await stored(table, 'mam', 's1:6', `${archiveIdAt(saidMs - CLOCKS_APART_MS - 1)}0000-q7Zk3mXw9aE`)
+    const first = await stored(table, 'mam', 's1:7', `${archiveIdAt(saidMs)}0000-q7Zk3mXw9aE`)
+    for (let n = 0; n < 3_000; n++) await stored(table, 'mam', `s2:${n}`)
+    expect([await asked(table, 's1:7', saidMs), await asked(table, 's1:7')]).toEqual([first, undefined])
+    const known = recalls(table)
+    expect(await known.find('juliet@b', 's1:7', clock.now())).toBeUndefined()
+    expect(await known.find('juliet@b', 's1:7', saidMs)).toBe(first) // read again, further back
+    expect(known.find('juliet@b', 's1:6', saidMs)).toBeUndefined()
+    expect(await known.find('juliet@b', 's1:6', saidMs - 1)).toBe(early)
+  })
+
+  test('used to ask the table for each of many that come again: for the first, and what is added since is noted', async () => {
     const { table, read, counting } = counted()
     const known = recalls(counting)
     for (let n = 0; n < 500; n++) await stored(table, 'mam', `s1:${n}`)
+    expect(await known.find('juliet@b', 's1:0', clock.now())).toBe(await asked(table, 's1:0'))
+    const { rows } = read
     for (let n = 0; n < 30; n++) {
       const id = await stored(table, 'mam', `s2:${n}`)
-      expect(await known.find('juliet@b', `s2:${n}`)).toBe(id)
-      expect(await known.find('juliet@b', `s3:${n}`)).toBeUndefined()
+      known.note('juliet@b', id, `s2:${n}`)
+      expect([known.find('juliet@b', `s2:${n}`, clock.now()), known.find('juliet@b', `s3:${n}`, clock.now())]).toEqual([
+        id,
+        undefined,
+      ])
     }
-    expect(read.rows).toBeLessThan(700)
+    expect([rows, read.rows]).toEqual([500, 500])
+  })
+
+  test('what is added while it reads is known, too; what could not be read is read again', async () => {
+    const { table, counting } = counted()
+    const { query } = counting
+    let isAway = true
+    counting.query = async function* (...asked) {
+      if (isAway) throw new TableUnavailable('it is away')
+      yield* query(...asked)
+    }
+    const known = recalls(counting)
+    const before = await stored(table, 'mam', 's1:1')
+    await expect(known.find('juliet@b', 's1:1', clock.now())).rejects.toThrow('it is away')
+    isAway = false
+    const reading = known.find('juliet@b', 's1:1', clock.now())
+    const during = ids.next()
+    known.note('juliet@b', during, 's1:2')
+    expect([await reading, known.find('juliet@b', 's1:2', clock.now())]).toEqual([before, during])
+  })
+
+  test('waits for what is staged before it reads', async () => {
+    const table = memoryTable({ now: () => clock.now() })
+    let apply = (): void => {}
+    const applied = new Promise<void>((resolve) => {
+      apply = resolve
+    })
+    const found = new Recalls(table, ['mam'], clock, () => applied).find('juliet@b', 's1:7', clock.now())
+    const id = await stored(table, 'mam', 's1:7')
+    apply()
+    expect(await found).toBe(id)
   })
 
   test('forgets an account that has gone to another owner, who adds to it', async () => {
@@ -84,10 +135,10 @@ describe('recall', () => {
     const known = recalls(table)
     const early = ids.next()
     await stored(table, 'mam', 's1:1')
-    expect(await known.find('juliet@b', 's1:0')).toBeUndefined()
+    expect(await known.find('juliet@b', 's1:0', clock.now())).toBeUndefined()
     await stored(table, 'mam', 's1:0', early)
     known.release((account) => account === 'juliet@b')
-    expect(await known.find('juliet@b', 's1:0')).toBe(early)
+    expect(await known.find('juliet@b', 's1:0', clock.now())).toBe(early)
   })
 })
 

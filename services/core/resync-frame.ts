@@ -6,7 +6,7 @@
 //
 //   session    session text, jid text, JSON text: about, flags (count u16, texts), directed (count u16, texts),
 //              bytes: the presence as core/envelope.ts writes a stanza, empty for none
-//   watches    contact text, watchers (count u16, texts), admitted (count u16, texts)
+//   watches    contact text, watchers (count u16, texts), admitted (count u16, texts); not in version 2
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { ENVELOPE_VERSION, readStanza, readVersion, writeStanza } from './envelope.ts'
@@ -47,6 +47,8 @@ export interface ToldWatches {
 }
 
 export interface ResyncRequest {
+  /** That the edge reads; the answer is of the same. */
+  readonly version: number
   readonly role: RoleName
   readonly owner: string
   /** Of this asking: what answers another one comes too late. */
@@ -56,9 +58,9 @@ export interface ResyncRequest {
   readonly partitions: readonly number[]
 }
 
-export function resyncRequest({ role, owner, id, epoch, partitions }: ResyncRequest): Buffer {
+export function resyncRequest({ version, role, owner, id, epoch, partitions }: ResyncRequest): Buffer {
   const out = new Writer(512)
-  out.u8(ENVELOPE_VERSION)
+  out.u8(version)
   out.text(role)
   out.text(owner)
   out.u32(id)
@@ -71,19 +73,19 @@ export function resyncRequest({ role, owner, id, epoch, partitions }: ResyncRequ
 /** Throws RangeError on what is no request of ours. */
 export function readResyncRequest(body: Uint8Array): ResyncRequest {
   const reader = new Reader(body)
-  readVersion(reader)
+  const version = readVersion(reader)
   const role = reader.text()
   if (role !== 'router' && role !== 'presence') throw new RangeError(`a resync for ${role}, which is no owner`)
   const owner = reader.text()
   const id = reader.u32()
   const epoch = reader.u32()
   const partitions = Array.from({ length: reader.u16() }, () => reader.u8())
-  return { role, owner, id, epoch, partitions }
+  return { version, role, owner, id, epoch, partitions }
 }
 
 /** Begins a frame; `endPart` takes it. Returns where its flags are. */
-export function beginPart(out: Writer, edge: string, id: number, part: number): number {
-  out.u8(ENVELOPE_VERSION)
+export function beginPart(out: Writer, edge: string, id: number, part: number, version = ENVELOPE_VERSION): number {
+  out.u8(version)
   out.text(edge)
   out.u32(id)
   out.u32(part)
@@ -91,7 +93,7 @@ export function beginPart(out: Writer, edge: string, id: number, part: number): 
   return out.length - 1
 }
 
-interface PartFlags {
+export interface PartFlags {
   readonly last?: boolean
   /** What is in it, where that is not sessions. */
   readonly of?: 'seen' | 'watches'

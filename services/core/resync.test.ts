@@ -37,6 +37,7 @@ function setUp(edges: readonly string[]) {
   let notice = (): void => {}
   const members = {
     live: () => [...live],
+    speaksOf: () => 3,
     livenessOf: (edge: string) => (live.has(edge) ? ('live' as const) : ('gone' as const)),
     isCutOff: () => false,
     onChange: (listener: () => void) => {
@@ -106,7 +107,7 @@ test('a session comes through as it was told', () => {
   expect([read.edge, read.id, read.part, read.last, read.seen]).toEqual(['e1', 7, 0, false, []])
   expect(read.sessions).toEqual([{ ...session, presence: expect.anything() }, told('b', 'e1')])
   expect(Buffer.from(read.sessions[0]!.presence!.payload).toString()).toBe('<show>away</show>')
-  const request = { role: 'router', owner: 'p1', id: 9, epoch: 3, partitions: [0, 127] } as const
+  const request = { version: 2, role: 'router', owner: 'p1', id: 9, epoch: 3, partitions: [0, 127] } as const
   expect(readResyncRequest(resyncRequest(request))).toEqual(request)
 })
 

@@ -18,6 +18,7 @@ import type { Timer } from './clock.ts'
 import { partitionOf, type RoleName } from './ownership.ts'
 import type { Process } from './process.ts'
 import { type ResyncPart, readPart, resyncRequest, type ToldSession, type ToldWatches } from './resync-frame.ts'
+import { speaksOf } from './speaks.ts'
 
 /** How long an owner waits for the edges. */
 export const WAIT_MS = 3_000
@@ -206,8 +207,13 @@ export class Resync {
     asked.count = -1
     asked.heardMs = nowMs
     const epoch = ownership.epoch(role)
+    const version = speaksOf(this.#parts, asked.edge)
     try {
-      await bus.request(`resync.${asked.edge}`, resyncRequest({ role, owner, id: asked.id, epoch, partitions }), SILENT_MS)
+      await bus.request(
+        `resync.${asked.edge}`,
+        resyncRequest({ version, role, owner, id: asked.id, epoch, partitions }),
+        SILENT_MS,
+      )
       asked.absent = 0
     } catch (error) {
       if (error instanceof NoResponders) asked.absent++

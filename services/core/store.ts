@@ -11,7 +11,7 @@ import { randomId } from '#xmpp/id.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Commit, Write } from './commit.ts'
 import type { Held, OfAccounts } from './held.ts'
-import { type AccountJournal, Journal, type JournalIds, journalKey, Stretches } from './journal.ts'
+import { type AccountJournal, Journal, type JournalIds, journalKey, type OnAppend, Stretches } from './journal.ts'
 import { type Readings, Unread } from './readings.ts'
 
 export type { AccountJournal, JournalIds, JournalRange } from './journal.ts'
@@ -87,6 +87,7 @@ export class Store {
   readonly #held: Pick<Held, 'has'> | undefined
   /** Accounts of which nothing is stored, oldest first; undefined where that is not kept. */
   #absent: Set<string> | undefined
+  #onAppend: OnAppend | undefined
   /** Accounts that are being deleted. */
   readonly #sealed = new Set<string>()
 
@@ -178,7 +179,14 @@ export class Store {
   }
 
   journal(name: string, ids?: JournalIds): AccountJournal {
-    return new Journal(name, ids, this.#table, this.#commit, this.#stretches, (account) => this.#demandOpen(account))
+    const demandOpen = (account: string): void => this.#demandOpen(account)
+    const appended: OnAppend = (account, id, cause) => this.#onAppend?.(account, id, cause)
+    return new Journal(name, ids, this.#table, this.#commit, this.#stretches, demandOpen, appended)
+  }
+
+  /** Whom to tell of each entry that is added to a journal. */
+  onAppend(onAppend: OnAppend): void {
+    this.#onAppend = onAppend
   }
 
   /**

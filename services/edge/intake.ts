@@ -109,7 +109,7 @@ export class Intake {
     else if (lanes.congested(home, this.#speaker.jid.bare)) {
       this.#congested = true
       this.#pause()
-      lanes.onRelief(() => {
+      lanes.onRelief(home, this.#speaker.jid.bare, () => {
         this.#congested = false
         this.#relieve()
       })

@@ -7,13 +7,14 @@
 // An edge that was taken for dead, or is without the bus that others have, ends its sessions: their owners have. Where deliveries are lost, see edge/refresh.ts.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Subscription } from '#bus/bus.ts'
-import type { Fields } from '#core/envelope.ts'
+import { type Fields, WATCHES_SINCE } from '#core/envelope.ts'
 import { FRAME_BYTES } from '#core/lane-frame.ts'
 import { PARTITIONS, partitionOf } from '#core/ownership.ts'
 import type { Process } from '#core/process.ts'
 import {
   beginPart,
   endPart,
+  type PartFlags,
   type ResyncRequest,
   readResyncRequest,
   type ToldWatches,
@@ -54,45 +55,39 @@ export function answerResyncs(process: Process, edge: Edge): Subscription {
     clock.setTimeout(() => answer(request, looks - 1), LOOK_MS)
   }
 
-  function tell({ role, owner, id, partitions }: ResyncRequest): void {
-    const subject = `resynced.${role}.${owner}`
+  function tell({ version, role, owner, id, partitions }: ResyncRequest): void {
     const wanted: boolean[] = new Array(PARTITIONS).fill(false)
     for (const partition of partitions) wanted[partition] = true
     const out = new Writer()
     let part = 0
-    let flagsAt = beginPart(out, edge.id, id, part)
+    let flagsAt = beginPart(out, edge.id, id, part, version)
+    const end = (flags: PartFlags): void => {
+      bus.publish(`resynced.${role}.${owner}`, endPart(out, flagsAt, flags))
+      if (flags.last !== true) flagsAt = beginPart(out, edge.id, id, ++part, version)
+    }
     for (const session of sessionsOf(edge)) {
       if (!wanted[partitionOf(session.jid.bare)]) continue
       const told = session.told(role)
       if (told === undefined) continue
-      if (out.length > FRAME_BYTES) {
-        bus.publish(subject, endPart(out, flagsAt, {}))
-        flagsAt = beginPart(out, edge.id, id, ++part)
-      }
+      if (out.length > FRAME_BYTES) end({})
       writeSession(out, told)
     }
-    if (role === 'router') return bus.publish(subject, endPart(out, flagsAt, { last: true }))
-    bus.publish(subject, endPart(out, flagsAt, {}))
-    flagsAt = beginPart(out, edge.id, id, ++part)
-    for (const watched of watchedOf(edge, wanted)) {
-      for (const portion of portionsOf(watched)) {
-        if (out.length > FRAME_BYTES) {
-          bus.publish(subject, endPart(out, flagsAt, { of: 'watches' }))
-          flagsAt = beginPart(out, edge.id, id, ++part)
+    if (role === 'router') return end({ last: true })
+    end({})
+    if (version >= WATCHES_SINCE) {
+      for (const watched of watchedOf(edge, wanted)) {
+        for (const portion of portionsOf(watched)) {
+          if (out.length > FRAME_BYTES) end({ of: 'watches' })
+          writeWatches(out, portion)
         }
-        writeWatches(out, portion)
       }
+      end({ of: 'watches' })
     }
-    bus.publish(subject, endPart(out, flagsAt, { of: 'watches' }))
-    flagsAt = beginPart(out, edge.id, id, ++part)
     for (const full of seenOf(edge, wanted)) {
-      if (out.length > FRAME_BYTES) {
-        bus.publish(subject, endPart(out, flagsAt, { of: 'seen' }))
-        flagsAt = beginPart(out, edge.id, id, ++part)
-      }
+      if (out.length > FRAME_BYTES) end({ of: 'seen' })
       out.text(full)
     }
-    bus.publish(subject, endPart(out, flagsAt, { of: 'seen', last: true }))
+    end({ of: 'seen', last: true })
   }
 }
 

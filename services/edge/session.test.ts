@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
+import type { RoleName } from '#core/ownership.ts'
 import { record, switchTracingOffBetweenTests } from '#core/trace.fixture.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'
@@ -300,7 +301,8 @@ describe('back-pressure', () => {
     let congested = true
     let relief = (): void => {}
     const { lanes } = edge
-    Object.assign(edge, { lanes: { ...lanes, congested: () => congested, onRelief: (resume: () => void) => (relief = resume) } })
+    const onRelief = (_role: RoleName, _account: string, resume: () => void) => (relief = resume)
+    Object.assign(edge, { lanes: { ...lanes, congested: () => congested, onRelief } })
     romeo.send(message('juliet@example.org', 'm1') + message('juliet@example.org', 'm2'))
     await settled()
     owners.handed[0]!.done()

@@ -134,7 +134,27 @@ class PresencePart implements RolePart {
     this.#presences.forget(gone)
   }
 
-  outbound(stanza: Stanza, origin: Origin, { age }: LazyPassage, done: () => void): void | Promise<void> {
+  outbound(stanza: Stanza, origin: Origin, passage: LazyPassage, done: () => void): void | Promise<void> {
+    const shows = stanza.name === 'presence' && stanza.to === undefined && stanza.type === ''
+    if (shows && passage.age > 0 && this.#presences.mayBeReplaced(stanza.from, origin))
+      return this.#stands(stanza.from, origin).then((stands) => {
+        if (!stands) return done() // its end is on its way, and shows nothing either
+        return this.#outbound(stanza, origin, passage, done)
+      })
+    return this.#outbound(stanza, origin, passage, done)
+  }
+
+  /** The router has bound it, and nobody in its place since. */
+  async #stands({ bare, resource }: Jid, { session }: Origin): Promise<boolean> {
+    try {
+      return await this.#owner.caller.ask('router', bare, 'session.stands', { session, resource })
+    } catch (error) {
+      this.#owner.log.warn('session.unconfirmed', { session, error })
+      return true
+    }
+  }
+
+  #outbound(stanza: Stanza, origin: Origin, { age }: LazyPassage, done: () => void): void | Promise<void> {
     const session = this.#presences.sessionOf(stanza.from, origin)
     if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done, age)
     const { to, type } = stanza

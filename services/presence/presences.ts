@@ -147,6 +147,15 @@ export class Presences {
     return this.#resources.read(account, (items, hidden) => this.#greet(session, account, items, hidden))
   }
 
+  /**
+   * Nothing has come of this session before, and another one of its resource is here: which is the later one? What comes again,
+   * when nobody owned the account for a while, comes in the order of its edge, and behind what others say meanwhile.
+   */
+  mayBeReplaced({ bare, resource }: Jid, { session }: Origin): boolean {
+    const { sessions } = this.#resources
+    return sessions.byId(bare, session) === undefined && sessions.byResource(bare, resource) !== undefined
+  }
+
   /** The session an envelope came from, known from its first one on. */
   sessionOf(jid: Jid, origin: Origin): BoundSession {
     const known = this.#resources.sessions.byId(jid.bare, origin.session)

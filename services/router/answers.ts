@@ -13,7 +13,7 @@ import type { Stanza } from '#xmpp/stanza.ts'
 import { administrationCalls } from './administration.ts'
 import type { KnownSessions } from './known-sessions.ts'
 import { REMOVAL_WAIT_MS, type Removals } from './removal.ts'
-import { type BindRequest, bindSession } from './sessions.ts'
+import { type BindRequest, bindSession, standsSession } from './sessions.ts'
 
 declare module '#core/call.ts' {
   interface Calls {
@@ -21,6 +21,8 @@ declare module '#core/call.ts' {
     'account.credentials': { ask: { hash?: ScramHash }; tell: ToldCredentials | null }
     /** Tells the full JID that was bound. */
     'session.bind': { ask: BindRequest & { readonly generation?: number }; tell: string }
+    /** False where another session is bound to the resource now, and this one is not. */
+    'session.stands': { ask: { session: string; resource: string }; tell: boolean }
     /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
     'iq.stranger': { ask: { stanza: string; address: string }; tell: string }
     'account.create': { ask: { password: string }; tell: null }
@@ -45,7 +47,7 @@ export function answersOf(owner: Owner, sessions: KnownSessions, removals: Remov
   const { accounts, store } = owner
   store.keepAbsent() // accounts are made in this role alone
   /** In order with the account's stanzas. */
-  const ordered = <T>(account: string, task: () => MaybePromise<T>): Promise<T> =>
+  const ordered: Ordered = (account, task) =>
     new Promise((resolve, reject) => {
       owner.inOrder(account, () => {
         try {
@@ -75,15 +77,6 @@ export function answersOf(owner: Owner, sessions: KnownSessions, removals: Remov
 
   return {
     'account.credentials': (account, { hash }) => accounts.row(parseJid(account), (row) => toldOf(row, hash)),
-    'session.bind': (account, request) =>
-      ordered(account, () => {
-        const jid = parseJid(account)
-        return accounts.row(jid, (row) => {
-          demandUnchanged(row, request.generation)
-          const bound = bindSession(owner, sessions, jid, request)
-          return bound instanceof Promise ? bound.then(({ full }) => full) : bound.full
-        }) as MaybePromise<string>
-      }),
     'iq.stranger': (_account, { stanza, address }) => answerStranger(owner, decodeStanza(stanza), address),
     'account.create': async (account, { password }) => {
       await accounts.create(parseJid(account), password)
@@ -108,7 +101,30 @@ export function answersOf(owner: Owner, sessions: KnownSessions, removals: Remov
       return removals.progress(jid, Math.min(waitMs, REMOVAL_WAIT_MS))
     },
     'account.removal': (account) => removals.progress(parseJid(account)),
+    ...bindCalls(owner, sessions, ordered),
     ...administrationCalls(owner, sessions),
+  }
+}
+
+type Ordered = <T>(account: string, task: () => MaybePromise<T>) => Promise<T>
+
+function bindCalls(
+  owner: Owner,
+  sessions: KnownSessions,
+  ordered: Ordered,
+): Pick<CallHandlers, 'session.bind' | 'session.stands'> {
+  return {
+    'session.bind': (account, request) =>
+      ordered(account, () => {
+        const jid = parseJid(account)
+        return owner.accounts.row(jid, (row) => {
+          demandUnchanged(row, request.generation)
+          const bound = bindSession(owner, sessions, jid, request)
+          return bound instanceof Promise ? bound.then(({ full }) => full) : bound.full
+        }) as MaybePromise<string>
+      }),
+    // Not in order with its stanzas: one of them may wait for presence, which asks.
+    'session.stands': (account, { session, resource }) => standsSession(sessions, account, session, resource),
   }
 }
 

@@ -40,6 +40,11 @@ export function bindSession(owner: Owner, sessions: KnownSessions, account: Jid,
   return room === undefined ? add(owner, sessions, jid, request) : room.then(() => add(owner, sessions, jid, request))
 }
 
+/** Whether nobody is bound in the place of this one. One that is not known may be told of still. */
+export function standsSession(sessions: Registry, account: string, session: string, resource: string): boolean {
+  return sessions.byId(account, session) !== undefined || sessions.byResource(account, resource) === undefined
+}
+
 /** Ends the session in whose place a new one comes, if there is one. Throws resource-constraint at the limit. */
 function makeRoom(owner: Owner, sessions: Registry, jid: Jid): void | Promise<void> {
   const rival = sessions.byResource(jid.bare, jid.resource)
