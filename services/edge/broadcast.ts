@@ -2,10 +2,14 @@
 // (XEP-0163) for those whose clients want it.
 //
 // However many sessions keep it (XEP-0198) or hold it back (XEP-0352), they share one copy. Nobody hands it back: who
-// does not get it gets what is true then.
+// does not get it gets what is true then. And however many are written to, it is written once for each framing:
+//
+//   <presence from='romeo@…/garden' to='│ juliet@… │' type='…'><show>away</show></presence>
+//             before                                     behind
 import type { Clock } from '#core/clock.ts'
 import { NS_PUBSUB_EVENT } from '#xmpp/ns.ts'
-import { attr, childOf, type Element, find, type Stanza } from '#xmpp/stanza.ts'
+import { attr, childOf, type Element, find, rootTag, type Stanza } from '#xmpp/stanza.ts'
+import { join } from './gather.ts'
 import { Kept } from './stream-management.ts'
 
 /** Nodes of which only the last item counts, whatever its id (XEP-0060 §12.20): XEP-0084, 0172, 0107, 0108, 0118, 0080, 0384. */
@@ -20,6 +24,12 @@ const SINGLETONS: ReadonlySet<string> = new Set([
   'urn:xmpp:omemo:2:devices',
 ])
 
+/** What is the same for all recipients: what comes before the address, escaped as an attribute is, and what comes behind it. */
+export interface Written {
+  readonly before: Uint8Array
+  readonly behind: Uint8Array
+}
+
 export class Broadcast {
   readonly stanza: Stanza
   /** It is known that nobody here sees the resource that this is of. */
@@ -27,6 +37,8 @@ export class Broadcast {
   readonly #clock: Clock
   #kept: Kept | undefined
   #slot: string | undefined
+  #inStream: Written | undefined
+  #inFrame: Written | undefined
 
   /** Of a stanza that may be a view of what is used again. */
   constructor(stanza: Stanza, clock: Clock) {
@@ -43,12 +55,32 @@ export class Broadcast {
     return this.#kept
   }
 
+  /** As a stream with this namespace on its stanzas has it (edge/framing.ts). */
+  written(xmlns: string): Written {
+    if (xmlns !== '') return (this.#inFrame ??= write(this.stanza, xmlns))
+    return (this.#inStream ??= write(this.stanza, ''))
+  }
+
   /** A later one with the same takes its place; '' where none does. */
   get slot(): string {
     this.#slot ??= slotOf(this.kept.stanza)
     return this.#slot
   }
 }
+
+/** An attribute that is empty is the address alone: apostrophes inside of others are escaped. */
+function write(stanza: Stanza, xmlns: string): Written {
+  const { name, payload } = stanza
+  const tag = rootTag(stanza, '', xmlns)
+  const at = tag.indexOf(NO_ADDRESS) + NO_ADDRESS.length - 1
+  const rest = tag.slice(at)
+  return {
+    before: Buffer.from(tag.slice(0, at), 'utf8'),
+    behind: payload.length === 0 ? Buffer.from(`${rest}/>`, 'utf8') : join([`${rest}>`, payload, `</${name}>`]),
+  }
+}
+
+const NO_ADDRESS = " to=''"
 
 /** Of presence the resource that it is of; of an event the item, or the node where that has only one. */
 function slotOf(stanza: Stanza): string {

@@ -5,6 +5,9 @@ export const UNSENT_FACTOR = 4
 /** A peer that does not close its side of what was closed, or does not answer the close, is cut off after this. */
 export const CLOSE_TIMEOUT_MS = 5_000
 
+/** Text, or bytes of it. */
+export type Piece = string | Uint8Array
+
 export interface Connection {
   /** `stream`: one document, RFC 6120 §4. `frame`: one document a message, RFC 7395 §3.3. */
   readonly framing: 'stream' | 'frame'
@@ -17,9 +20,9 @@ export interface Connection {
   readonly canStartTls: boolean
   /**
    * One frame, or a piece of the stream: `head`, then `body`, then `tail`. Gathered with what else this turn has for
-   * the connection, up to a bound (edge/gather.ts). `body` may be shared with other connections and is not changed.
+   * the connection, up to a bound (edge/gather.ts). Bytes may be shared with other connections and are not changed.
    */
-  write(head: string, body?: Uint8Array, tail?: string): void
+  write(head: Piece, body?: Piece, tail?: Piece): void
   /** Bytes that were offered to the socket and that it has not taken: the kernel's buffers are full. Nothing that is still gathered. */
   readonly unsentBytes: number
   /** Those that are offered (XEP-0440), the best first: `channelBinding` tells of each. None where there is no TLS of ours. */

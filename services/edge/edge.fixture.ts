@@ -22,7 +22,8 @@ import { startRouter } from '#router/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { lowercaseId } from '#xmpp/id.ts'
-import type { Connection, ConnectionEvents, OnConnection } from './connection.ts'
+import type { Connection, ConnectionEvents, OnConnection, Piece } from './connection.ts'
+import { join } from './gather.ts'
 
 export const PASSWORD = 'a secret of nobody'
 const PATIENCE_MS = 5_000
@@ -183,9 +184,9 @@ export class FakeConnection implements Connection {
     return this.framing === 'stream' && !this.encrypted
   }
 
-  write(head: string, body?: Uint8Array, tail = ''): void {
+  write(head: Piece, body: Piece = '', tail: Piece = ''): void {
     if (this.ended || this.destroyed) throw new Error('written to after its end')
-    const text = head + (body === undefined ? '' : Buffer.from(body).toString('utf8')) + tail
+    const text = join([head, body, tail]).toString('utf8')
     this.frames.push(text)
     this.written += text
   }

@@ -3,40 +3,36 @@
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
 import { setImmediate as turn } from 'node:timers/promises'
-import type { Subscription } from '#bus/bus.ts'
 import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
 import type { Config } from '#core/config.ts'
-import { type Delivery, decodeStanza, encodeStanza, type SessionDelivery } from '#core/envelope.ts'
+import { decodeStanza, encodeStanza, type SessionDelivery } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
 import { type Lanes, openLanes } from '#core/lane.ts'
 import type { Log } from '#core/log.ts'
 import type { Counter } from '#core/metrics.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast-receiver.ts'
 import { type Ownership, partitionOf } from '#core/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import type { ConnectionFacts } from '#core/registry.ts'
-import { traceOn } from '#core/trace.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
-import { bytesOf, copyOf, type Stanza } from '#xmpp/stanza.ts'
+import type { Stanza } from '#xmpp/stanza.ts'
 import { Admission } from './admission.ts'
 import { Capabilities } from './caps.ts'
 import type { Tls } from './certificates.ts'
 import { isStranger, type OnConnection } from './connection.ts'
-import { Outdated } from './outdated.ts'
+import { receiveDeliveries } from './deliveries.ts'
 import { Debtors, pacesOf } from './rate.ts'
-import { Refreshing } from './refresh.ts'
-import { answerResyncs, endSessions, loseAll } from './resync.ts'
+import { answerResyncs, endSessions } from './resync.ts'
 import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
 import { Offers } from './sasl/offer.ts'
 import type { EdgeSession } from './session.ts'
 import { ClientStream } from './stream.ts'
-import { EndedSessions, Kept } from './stream-management.ts'
+import { EndedSessions } from './stream-management.ts'
 import { listenTcp } from './tcp.ts'
 import { Turns } from './turns.ts'
 import { Watching } from './watching.ts'
@@ -107,13 +103,6 @@ const CLOSED_PER_TURN = 500
 const LEAVING_MS_MAX = 5_000
 /** How long an edge that stops waits for what its clients have said to be handled. */
 const SETTLING_MS_MAX = 2_000
-/** Deliveries to a session that is being bound; what comes on top is lost, as if it had come before the bind. */
-const EARLY_MAX = 1_000
-/** The same in bytes. */
-const EARLY_BYTES_MAX = 1024 * 1024
-
-const SPAN_FIELDS = { role: 'edge' }
-
 export interface RunningEdge extends RunningRole {
   /** What it listens on, for the log and for people. */
   readonly listeners: readonly Listener[]
@@ -291,10 +280,10 @@ function watchSizes({ metrics }: Process, { sessions, streams, debtors, detached
 }
 
 function makeEdge(process: Process): Edge {
-  const { bus, config, ownership, clock, metrics } = process
+  const { bus, config, ownership, members, clock, metrics } = process
   const log = process.log.child({ role: 'edge' })
   const caller = openCaller(bus, ownership, clock)
-  const lanes = openLanes({ bus, ownership, clock, log }, `edge${process.id}`)
+  const lanes = openLanes({ bus, ownership, members, clock, log }, `edge${process.id}`)
   const sessions = new Map<string, EdgeSession>()
   const { limits } = config
   const wheel = new Wheel(clock)
@@ -420,86 +409,4 @@ async function bind(binding: Binding, account: Jid, session: string, resource: s
     if (error instanceof StanzaError) return error
     throw error
   }
-}
-
-function receiveDeliveries(process: Process, edge: Edge): Subscription {
-  const { id, bus, ownership, metrics } = process
-  const { clock, log, sessions } = edge
-  const lost = metrics.counter(
-    'deliveries_lost_total',
-    'Times that deliveries were lost on their way to this edge, by role of their owner.',
-    ['role'],
-  )
-  const outdated = new Outdated(ownership, sessions)
-  const refreshing = new Refreshing(edge, process)
-  return receiveMulticast({ bus, ownership, clock, log }, id, {
-    delivery(delivery, sender) {
-      const current = outdated.without(delivery, sender)
-      if (current === undefined) refreshing.missed(delivery)
-      else if (current.kind === 'order' && current.name === 'missed') void refreshing.refresh(sender)
-      else if (current.kind === 'order' && current.name === 'forgotten') void refreshing.forgotten(sender)
-      else deliver(edge, current)
-    },
-    lost(sender) {
-      lost.labels(sender.role).inc()
-      void refreshing.refresh(sender)
-    },
-  })
-}
-
-/** To the sockets, of whatever sessions it is for. */
-function deliver(edge: Edge, delivery: Delivery): void {
-  if (delivery.kind === 'shown')
-    return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => edge.watching.receive(delivery))
-  if (delivery.kind === 'stanza')
-    return traceOn('stanza.delivered', delivery.stanza, SPAN_FIELDS, () => deliverStanza(edge, delivery))
-  if (delivery.kind !== 'order') return edge.watching.receive(delivery)
-  if (delivery.name === 'gone') return loseAll(edge, delivery.fields)
-  if (edge.watching.order(delivery)) return
-  const session = edge.sessions.get(delivery.session)
-  if (session !== undefined) session.receive(delivery)
-  else keep(edge, delivery.session, delivery)
-}
-
-/**
- * Sessions that keep what they are sent share one copy (edge/stream-management.ts); there is none where no session does. It
- * is given back only behind the last of them: one that ends because of it does not know who else will have it.
- */
-function deliverStanza(edge: Edge, delivery: Delivery & { readonly kind: 'stanza' }): void {
-  const { sessions, stanza, to } = delivery
-  let kept: Kept | undefined
-  let keeper: EdgeSession | undefined
-  let taken = false
-  for (let i = 0; i < sessions.length; i++) {
-    const session = edge.sessions.get(sessions[i]!)
-    if (session === undefined) keep(edge, sessions[i]!, delivery)
-    else if (session.keeps) {
-      if (kept === undefined) {
-        kept = new Kept(stanza, to, edge.clock.now())
-        kept.holders++
-      }
-      session.keep(kept)
-      keeper = session
-    } else {
-      session.deliver(stanza, to)
-      taken = true
-    }
-  }
-  if (kept === undefined) return
-  if (taken) kept.taken = true
-  kept.holders--
-  keeper!.giveBack(kept) // where none of them keeps it
-}
-
-function keep(edge: Edge, session: string, delivery: SessionDelivery): void {
-  const early = edge.early.get(session)
-  if (early === undefined || early.length >= EARLY_MAX) return
-  let bytes = weightOf(delivery)
-  for (const waiting of early) bytes += weightOf(waiting)
-  if (bytes > EARLY_BYTES_MAX) return
-  early.push(delivery.kind === 'stanza' ? { ...delivery, stanza: copyOf(delivery.stanza, delivery.stanza.trace) } : delivery)
-}
-
-function weightOf(delivery: SessionDelivery): number {
-  return delivery.kind === 'stanza' ? bytesOf(delivery.stanza) : 0
 }

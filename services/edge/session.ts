@@ -187,12 +187,11 @@ export class EdgeSession implements Held, Speaker, Timed {
 
   /** What may wait while its client is inactive: false where it does. To its bare JID. */
   show(broadcast: Broadcast): boolean {
-    const { stanza } = broadcast
     const waits = this.#inactive !== undefined
     if (this.#inactive !== undefined) this.#inactive.hold(broadcast, broadcast.isNew)
-    else if (this.#sm === undefined) this.#write(stanza, 'bare')
-    else this.#keep(broadcast.kept)
-    if (stanza.type === 'unavailable' && this.showing.sees) this.showing.see(stanza) // else the audience knows
+    else if (this.#sm === undefined) this.#stream?.show(broadcast)
+    else this.#keep(broadcast.kept, broadcast)
+    if (broadcast.stanza.type === 'unavailable' && this.showing.sees) this.showing.see(broadcast.stanza) // else the audience knows
     return !waits
   }
 
@@ -203,7 +202,7 @@ export class EdgeSession implements Held, Speaker, Timed {
     return this.#keep(kept)
   }
 
-  #keep(kept: Kept): boolean {
+  #keep(kept: Kept, broadcast?: Broadcast): boolean {
     const sm = this.#sm!
     if (this.#parting?.routerTold) return false // sent before the router knew
     if (sm.isFull(this.#stream !== undefined)) {
@@ -214,7 +213,8 @@ export class EdgeSession implements Held, Speaker, Timed {
     else {
       sm.sent(kept)
       this.#edge.watched.add(this)
-      this.#write(kept.stanza, kept.to)
+      if (broadcast === undefined) this.#write(kept.stanza, kept.to)
+      else this.#stream.show(broadcast)
       if (sm.wantsAnswer) this.#stream?.say(sm.ask())
     }
     return true

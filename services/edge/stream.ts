@@ -20,7 +20,9 @@ import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_FRAMING, NS_SASL, NS_STREAM, NS_TLS } from '#xmpp/ns.ts'
 import { type ScanHandler, type ScannedElement, Scanner, type StreamOpen } from '#xmpp/scan.ts'
 import { attr, readdress, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { escapeAttribute } from '#xmpp/xml.ts'
 import { takeBind } from './binding.ts'
+import type { Broadcast } from './broadcast.ts'
 import { type Connection, type ConnectionEvents, UNSENT_FACTOR } from './connection.ts'
 import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
@@ -50,6 +52,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   #account: Jid | undefined
   generation = 0
   #session: EdgeSession | undefined
+  /** The session's bare JID, as an attribute has it. */
+  #address = ''
   /** Made by the first element of a login, and gone with the last. */
   #login: Login | undefined
   readonly #rate: Rate
@@ -258,6 +262,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   bound(session: EdgeSession): boolean {
     if (this.#state === 'closed') return false
     this.#session = session
+    this.#address = escapeAttribute(session.jid.bare)
     this.#edge.sessions.set(session.id, session)
     this.#state = 'bound'
     const { idleSeconds } = this.#edge.limits
@@ -319,6 +324,14 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
     if (this.#state === 'closed') return
     if (payload.length === 0) this.#connection.write(`${tag}/>`)
     else this.#connection.write(`${tag}>`, payload, CLOSING[name])
+    this.#checkUnsent()
+  }
+
+  /** To the account of its session. */
+  show(broadcast: Broadcast): void {
+    if (this.#state === 'closed') return
+    const { before, behind } = broadcast.written(this.xmlns)
+    this.#connection.write(before, this.#address, behind)
     this.#checkUnsent()
   }
 

@@ -13,7 +13,7 @@ import { listenError } from '#core/listen-error.ts'
 import { isLoopback, plainAddress } from '#core/network.ts'
 import { chooseAlpn } from './certificate.ts'
 import type { Tls } from './certificates.ts'
-import { type ChannelBindingType, CLOSE_TIMEOUT_MS, type Connection, type ConnectionEvents } from './connection.ts'
+import { type ChannelBindingType, CLOSE_TIMEOUT_MS, type Connection, type ConnectionEvents, type Piece } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
 import type { Door, Listener } from './main.ts'
 import { ProxyHeaderReader } from './proxy-protocol.ts'
@@ -77,7 +77,7 @@ class TcpConnection implements Connection, Flushable {
   readonly #door: Door
   readonly #direct: boolean
   #socket: net.Socket
-  #pieces: (string | Uint8Array)[] = []
+  #pieces: Piece[] = NONE
   #gatheredBytes = 0
   #gone = false
   /** While there is no way to say anything: a header of the proxy is awaited, or hands are shaken. */
@@ -147,7 +147,7 @@ class TcpConnection implements Connection, Flushable {
 
   closed(): void {
     clearTimeout(this.#lingering)
-    this.#pieces = []
+    this.#pieces = NONE
     if (this.#entered) this.#door.admission.leave(this.address)
     this.#entered = false
     this.#leave()
@@ -268,22 +268,22 @@ class TcpConnection implements Connection, Flushable {
     return this.#socket.writableLength
   }
 
-  write(head: string, body?: Uint8Array, tail?: string): void {
+  write(head: Piece, body?: Piece, tail?: Piece): void {
     if (this.#gone) return
-    if (this.#pieces.length === 0) flushAtTurnEnd(this)
-    this.#pieces.push(head)
+    if (this.#pieces.length === 0) {
+      flushAtTurnEnd(this)
+      this.#pieces = body === undefined ? [head] : [head, body, tail!] // most turns have one: it takes no more than it must
+    } else if (body === undefined) this.#pieces.push(head)
+    else this.#pieces.push(head, body, tail!)
     this.#gatheredBytes += head.length
-    if (body !== undefined) {
-      this.#pieces.push(body, tail!)
-      this.#gatheredBytes += body.length
-    }
+    if (body !== undefined) this.#gatheredBytes += body.length + tail!.length
     if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()
   }
 
   flush(): void {
     if (this.#pieces.length === 0) return
     const pieces = this.#pieces
-    this.#pieces = []
+    this.#pieces = NONE
     this.#gatheredBytes = 0
     if (this.#awaited !== 'stream') return
     if (this.#socket.writable) this.#socket.write(pieces.length === 1 && typeof pieces[0] === 'string' ? pieces[0] : join(pieces))
@@ -312,6 +312,9 @@ class TcpConnection implements Connection, Flushable {
     this.#socket.destroy()
   }
 }
+
+/** Nothing is gathered. */
+const NONE: Piece[] = []
 
 function onData(this: net.Socket, bytes: Uint8Array): void {
   ;(this as Socket)[OWNER].received(bytes)

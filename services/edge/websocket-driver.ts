@@ -1,5 +1,5 @@
 // What both WebSocket drivers do alike: the rules they check by, and a connection that gathers frames.
-import type { Connection, ConnectionEvents } from './connection.ts'
+import type { Connection, ConnectionEvents, Piece } from './connection.ts'
 import { type Flushable, flushAtTurnEnd, GATHERED_BYTES_MAX, join } from './gather.ts'
 import type { Door } from './main.ts'
 
@@ -113,10 +113,10 @@ export abstract class FrameConnection implements Connection, Flushable {
     if (!this.#gone) this.close(CLOSE.unsupportedData, TEXT_ONLY)
   }
 
-  write(head: string, body?: Uint8Array, tail?: string): void {
+  write(head: Piece, body?: Piece, tail?: Piece): void {
     if (this.#gone) return
     if (this.#frames.length === 0) flushAtTurnEnd(this)
-    const frame = body === undefined ? head : join([head, body, tail!])
+    const frame = body !== undefined ? join([head, body, tail!]) : typeof head === 'string' ? head : join([head])
     this.#frames.push(frame)
     this.#gatheredBytes += frame.length
     if (this.#gatheredBytes > GATHERED_BYTES_MAX) this.flush()

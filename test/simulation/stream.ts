@@ -1,6 +1,7 @@
 // A client's stream as its session at the edge sees it (edge/stream.ts), without bytes and without a login: behind it the session
 // is the edge's own. What is written to the client is on its way for a moment, and lost with the connection.
 import type { SessionDelivery } from '#core/envelope.ts'
+import type { Broadcast } from '#edge/broadcast.ts'
 import type { OpenEdge } from '#edge/main.ts'
 import { EdgeSession } from '#edge/session.ts'
 import type { ClientStream } from '#edge/stream.ts'
@@ -159,6 +160,10 @@ export class SimStream {
   }
 
   deliver(_rootTag: string, stanza: Stanza): void {
+    this.#tell(() => this.#client.came(stanza))
+  }
+
+  show({ stanza }: Broadcast): void {
     this.#tell(() => this.#client.came(stanza))
   }
 
