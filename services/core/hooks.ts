@@ -64,6 +64,10 @@ export interface Events {
     readonly at: SessionAddress | undefined
     readonly nodes: readonly string[] | undefined
   }
+  /** At router(account): it is gone for good, and its rows are to be deleted next. May come again, when some of them are. What waits here, the rows wait for. */
+  'account.erasing': { readonly account: Jid }
+  /** At the router: it is stopping; what a module has opened it closes. */
+  'role.stopping': Record<string, never>
   /** In every role that owns the account, when all its rows are gone. */
   'account.deleted': { readonly account: Jid }
 }

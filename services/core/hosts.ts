@@ -5,6 +5,7 @@
 import type { Jid } from '#xmpp/jid.ts'
 import type { Config } from './config.ts'
 import type { ServerFacts } from './module.ts'
+import { isLoopback } from './network.ts'
 
 /** What `hosts` of the configuration says of one domain; what it leaves out is as everywhere. */
 export interface HostSettings {
@@ -16,7 +17,17 @@ export interface HostSettings {
 /** What modules may know of a server with this configuration. */
 export function serverFacts(config: Config, version: string, moduleOptions: ServerFacts['moduleOptions']): ServerFacts {
   const { domains, registration, admins, hosts } = config
-  return { domains, registration, version, moduleOptions, admins, hosts }
+  const { data } = config
+  return { domains, registration, version, moduleOptions, admins, hosts, data, loopbackHttp: loopbackHttp(config) }
+}
+
+/** Undefined where others than this machine can connect, or where the port is not known before it is opened. */
+function loopbackHttp({ listen, trustedProxies, http: { port }, c2s }: Config): string | undefined {
+  const [address] = listen
+  const isPort = typeof port === 'number' && port !== 0
+  const isLocal = listen.every(isLoopback) && trustedProxies.length === 0 && c2s.allowPlainOnLoopback
+  if (address === undefined || !isPort || !isLocal) return undefined
+  return `http://${address.includes(':') ? `[${address}]` : address}:${port}`
 }
 
 /** The same as it holds for one domain. */

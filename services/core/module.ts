@@ -30,8 +30,11 @@ export interface Module<Api = void, Options = {}> {
   readonly xeps: readonly ImplementedXep[]
   /** What disco#info (XEP-0030 §3) announces of the account and of the host while the module is loaded. */
   readonly features?: { readonly account?: readonly string[]; readonly host?: readonly string[] }
-  /** Forms that disco#info of the host shows beside its features (XEP-0128). They follow from the options, so that every edge knows them. */
-  hostForms?(options: Options): readonly Element[]
+  /**
+   * Forms that disco#info of the host shows beside its features (XEP-0128), and the identities and features that depend on the
+   * options. They follow from the configuration, so that every edge knows them.
+   */
+  hostForms?(options: Options, server: ServerFacts): readonly Element[]
   /** Namespaces of the iqs it answers: by them edges know to which home an iq goes. Answering another one stops the start. */
   readonly namespaces?: readonly string[]
   /** Those of them that a stream may ask before it has logged in. */
@@ -73,6 +76,10 @@ export interface ServerFacts {
   readonly admins?: readonly string[]
   /** What is different in some domains (core/hosts.ts). */
   readonly hosts?: Readonly<Record<string, HostSettings>>
+  /** The folder of what this process keeps. */
+  readonly data?: string
+  /** `http://127.0.0.1:5280`, where only this machine can connect; else it takes a proxy to reach our HTTP, whose address we do not know. */
+  readonly loopbackHttp?: string | undefined
 }
 
 export interface App<Options = {}> {
@@ -137,6 +144,8 @@ export interface App<Options = {}> {
   ask<N extends keyof Calls>(role: RoleName, address: string, name: N, fields: Asked<N>): Promise<Told<N>>
   /** Answers a call that the module has declared in `Calls`, in its home. Not in order with the account's stanzas. */
   answer<N extends keyof Calls>(name: N, handler: NonNullable<CallHandlers[N]>): void
+  /** A secret that all processes of the deployment have in common, made when it is first asked for (core/shared-secret.ts). */
+  secret(name: string): Promise<Buffer>
   /** What whoever runs the server may do: the same that the command line does. */
   readonly administration: Administration
   /** The groups of the domains (core/groups.ts), kept up to date at presence; and what may be done with them, anywhere. */

@@ -14,6 +14,8 @@ export interface OptionSpec<T> {
   readonly min?: number
   readonly max?: number
   readonly oneOf?: readonly T[]
+  /** Of text: what it must look like, and what it must be. */
+  readonly form?: { readonly right: string; readonly pattern: RegExp }
   /** Of a list: what each entry must be, and how it is checked. `prepare` throws what is wrong. */
   readonly entry?: { readonly right: string; readonly prepare: (text: string) => string }
   /** `hosts` may say something else for one domain. */
@@ -179,11 +181,12 @@ export function perDomainSchema<O>(module: string, specs: OptionSpecs<O>): z.Zod
   return section(`Module \`${module}\``, Object.fromEntries(own.map(([name, spec]) => [name, override(optionSchema(spec))])))
 }
 
-function optionSchema({ default: fallback, min, max, oneOf: words, entry, doc }: OptionSpec<unknown>): z.ZodType {
+function optionSchema({ default: fallback, min, max, oneOf: words, form, entry, doc }: OptionSpec<unknown>): z.ZodType {
   if (words) return wordOf(fallback, words, doc)
   if (typeof fallback === 'number') return whole(fallback, doc, min, max)
   if (typeof fallback === 'boolean') return flag(fallback, doc)
-  if (typeof fallback === 'string') return text(fallback, doc, { min, max })
+  if (typeof fallback === 'string')
+    return text(fallback, doc, { min, max, ...(form && { form: form.pattern, right: form.right }) })
   if (Array.isArray(fallback)) return list(fallback, doc, { min, max, right: entry?.right, entry: entry?.prepare })
   throw new Error(`an option is a number, a boolean, text or a list of text, and not ${fallback}`)
 }

@@ -3,6 +3,7 @@ import { groupsOf } from './group-administration.ts'
 import { factsOf } from './hosts.ts'
 import type { AnyModule, App, Module } from './module.ts'
 import type { Owner } from './owner.ts'
+import { sharedSecret } from './shared-secret.ts'
 
 /** The API of a module that is loaded. */
 export type ApiOf = (module: AnyModule) => unknown
@@ -92,6 +93,7 @@ function appOf(owner: Owner, module: AnyModule, modules: readonly AnyModule[], n
     answer: (name, handler) => {
       if (module.home === owner.role) owner.answers.add(name, handler)
     },
+    secret: (name) => sharedSecret(process.table, name)(),
     administration: owner.administration,
     groups: groupsOf(process),
     ...needs,

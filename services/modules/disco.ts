@@ -45,8 +45,13 @@ interface Rosters {
 /** Identities, features and forms of the host: what is below `<query/>` (§3.1, XEP-0128 §2). */
 export function hostInfo(server: ServerFacts, modules: readonly AnyModule[]): readonly Element[] {
   const features = modules.flatMap(({ features }) => features?.host ?? [])
-  const forms = modules.flatMap(({ name, hostForms }) => hostForms?.(server.moduleOptions[name] ?? {}) ?? [])
-  return [...infoOf('server', 'im', SOFTWARE_NAME, features), ...forms]
+  const more = modules.flatMap(({ name, hostForms }) => hostForms?.(server.moduleOptions[name] ?? {}, server) ?? [])
+  return [...infoOf('server', 'im', SOFTWARE_NAME, features), ...more].sort((a, b) => placeOf(a) - placeOf(b))
+}
+
+/** The order in the schema of XEP-0030 §11.1; forms stand behind it. */
+function placeOf({ name, ns }: Element): number {
+  return ns !== NS_DISCO_INFO ? 2 : name === 'identity' ? 0 : 1
 }
 
 /** The same of every account. */

@@ -68,6 +68,7 @@ export async function startRouter(process: Process, { finishes = true } = {}): P
     name: 'router',
     owning: owner.takeOver,
     async stop() {
+      await owner.hooks.emit('role.stopping', {})
       await removals.stop()
       await owner.stop()
     },

@@ -213,6 +213,7 @@ export class Removals {
     const { accounts, caller, hooks, process } = this.#owner
     const { clock } = process
     await caller.ask('presence', account.bare, 'presence.remove-account', {})
+    await hooks.emit('account.erasing', { account })
     let sinceMs = clock.monotonic()
     await accounts.erase(account, async (rows) => {
       removal.rows += rows

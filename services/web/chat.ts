@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { factsOf } from '#core/hosts.ts'
+import { uploadOrigins } from '#core/uploads.ts'
 import { type Site, websocketPort } from './facts.ts'
 import type { RequestHost } from './host.ts'
 import { html, json } from './html.ts'
@@ -64,18 +65,24 @@ export function chatPage(site: Site, local: string | undefined): string {
 }
 
 /**
- * What the page may load and whom it may talk to: this server. `wasm-unsafe-eval` is for end-to-end encryption (OMEMO), inline
+ * What the page may load and whom it may talk to: this server, and where its users' files are. `wasm-unsafe-eval` is for end-to-end encryption (OMEMO), inline
  * styles are Converse's; pictures from elsewhere would tell their senders who reads what.
  */
 export function chatPolicy(site: Site, host: RequestHost | undefined, local: string | undefined): string {
+  const files =
+    site.uploads === undefined
+      ? ''
+      : uploadOrigins(site.server, site.uploads)
+          .map((origin) => ` ${origin}`)
+          .join('')
   return [
     "default-src 'none'",
     "script-src 'self' 'wasm-unsafe-eval'",
     "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data: blob:",
-    "media-src 'self' data: blob:",
+    `img-src 'self' data: blob:${files}`,
+    `media-src 'self' data: blob:${files}`,
     "font-src 'self'",
-    `connect-src 'self' data: ${sockets(site, host, local)}`,
+    `connect-src 'self' data: ${sockets(site, host, local)}${files}`,
     "worker-src 'self' blob:",
     "base-uri 'none'",
     "form-action 'none'",

@@ -1,6 +1,7 @@
 // What the web role tells people and machines about the rest of the server.
 import type { Config } from '#core/config.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
+import type { Uploads } from '#core/uploads.ts'
 
 /** Handed over by whoever started the edge: ports may have been chosen by the system. */
 export interface WebFacts {
@@ -24,6 +25,8 @@ export interface Site {
   readonly config: Config
   readonly modules: readonly AnyModule[]
   readonly facts: WebFacts
+  /** Undefined where files cannot be uploaded. */
+  readonly uploads?: Uploads | undefined
 }
 
 /** The port of the WebSocket listener, that of the address `local` where there are several; undefined where it is off. */

@@ -4,8 +4,10 @@
 //   /.well-known/host-meta[.json]     where clients find the WebSocket, XEP-0156       (host-meta.ts)
 //   /chat/                            the chat page; Converse.js below /chat/dist/     (chat.ts)
 //   /assets/                          style sheets, a script and a picture             (assets/)
+//   /upload/                          files that clients put here and read, XEP-0363   (uploads.ts)
 //
-// It reads nothing that a client sends but method, path, host and what trusted proxies add; there is nothing to log in to.
+// But for files that are uploaded it reads nothing that a client sends but method, path, host and what trusted proxies add;
+// there is nothing to log in to.
 // Health and metrics have a port of their own (health.ts).
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -21,6 +23,7 @@ import { frontPage } from './front-page.ts'
 import { parseHost } from './host.ts'
 import { JRD_TYPE, jrd, ourHost, websocketUrl, XRD_TYPE, xrd } from './host-meta.ts'
 import { HTML_TYPE, notFoundPage, PAGE_POLICY } from './layout.ts'
+import { openWebUploads, type WebUploads } from './uploads.ts'
 
 export interface RunningWeb extends RunningRole {
   readonly listeners: readonly { readonly name: 'http'; readonly host: string; readonly port: number }[]
@@ -33,6 +36,8 @@ const KEEP_ALIVE_MS = 5_000
 /** A browser that loads the chat page asks for some sixty things; then it may connect again. */
 const REQUESTS_PER_CONNECTION_MAX = 1_000
 const HEADERS_MAX = 100
+/** A part of a path: the name of an uploaded file, each of its 255 bytes written as `%E2`. */
+const PARAMETER_MAX = 765
 /** When the role stops, answers that are under way have this long. */
 const STOP_TIMEOUT_MS = 2_000
 const YEAR_S = 31_536_000
@@ -42,7 +47,8 @@ const PERMISSIONS = 'geolocation=(), payment=(), usb=(), serial=(), bluetooth=()
 /** Throws Error that names a port which is taken. */
 export async function startWeb(process: Process, facts: WebFacts): Promise<RunningWeb> {
   const { config, clock } = process
-  const site: Site = { server: process.server, config, modules: process.modules, facts }
+  const uploads = await openWebUploads(process)
+  const site: Site = { server: process.server, config, modules: process.modules, facts, uploads: uploads?.uploads }
   const { limits, trustedProxies } = config
   // 0 is no bound, here as on the other ports.
   const counts = new ConnectionCounts(Math.min(limits.connectionsPerAddress, CONNECTIONS_PER_ADDRESS_MAX), trustedProxies)
@@ -52,13 +58,14 @@ export async function startWeb(process: Process, facts: WebFacts): Promise<Runni
     const timer = clock.setTimeout(() => {
       for (const app of apps) app.server.closeAllConnections()
     }, STOP_TIMEOUT_MS)
+    uploads?.stop()
     await Promise.all(apps.map((app) => app.close()))
     clock.clearTimeout(timer)
   }
   const { port } = config.http
   try {
     for (const host of port === 'off' ? [] : config.listen) {
-      const app = await makeApp(process, site)
+      const app = await makeApp(process, site, uploads)
       boundConnections(app.server, counts, process.metrics)
       apps.push(app)
       await app.listen({ host, port: port as number }).catch((error) => {
@@ -73,7 +80,7 @@ export async function startWeb(process: Process, facts: WebFacts): Promise<Runni
   return { name: 'web', listeners, stop }
 }
 
-async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
+async function makeApp(process: Process, site: Site, uploads: WebUploads | undefined): Promise<FastifyInstance> {
   const { trustedProxies } = process.config
   const log = process.log.child({ role: 'web' })
   const app = fastify({
@@ -81,21 +88,23 @@ async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     bodyLimit: 1,
     connectionTimeout: IDLE_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    // A file takes longer, and has a time of its own (uploads.ts); any other body is not read.
+    requestTimeout: uploads?.uploads.where === 'here' ? 0 : REQUEST_TIMEOUT_MS,
+    routerOptions: { maxParamLength: PARAMETER_MAX },
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxRequestsPerSocket: REQUESTS_PER_CONNECTION_MAX,
     http: { headersTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: 1_000, maxHeaderSize: 16 * 1024 },
     forceCloseConnections: 'idle',
     frameworkErrors: (_error, request, generic) => {
       const reply = generic as unknown as FastifyReply
-      if (guard(request as FastifyRequest, reply)) refuse(reply, 400, 'this is no address of a page')
+      if (guard(request as FastifyRequest, reply, uploads)) refuse(reply, 400, 'this is no address of a page')
     },
   })
   app.server.maxHeadersCount = HEADERS_MAX // one more is refused: Node cuts the connection
 
   const answered = process.metrics.counter('http_responses_total', 'Answers of the web role, by status.', ['status'])
   app.addHook('onRequest', (request, reply, done) => {
-    if (guard(request, reply)) done()
+    if (guard(request, reply, uploads)) done()
   })
   app.addHook('onResponse', (request, reply, done) => {
     answered.labels(String(reply.statusCode)).inc()
@@ -115,11 +124,12 @@ async function makeApp(process: Process, site: Site): Promise<FastifyInstance> {
 
   await addFiles(app)
   addPages(app, site)
+  await uploads?.serve(app)
   return app
 }
 
 /** What every answer carries. False where the request is refused, and answered: then nothing else looks at it. */
-function guard(request: FastifyRequest, reply: FastifyReply): boolean {
+function guard(request: FastifyRequest, reply: FastifyReply, uploads: WebUploads | undefined): boolean {
   reply.headers({
     'content-security-policy': PAGE_POLICY,
     'x-content-type-options': 'nosniff',
@@ -130,10 +140,10 @@ function guard(request: FastifyRequest, reply: FastifyReply): boolean {
     'permissions-policy': PERMISSIONS,
   })
   const { headers, method } = request
-  // Whatever body there is, it is not read: the connection ends with the answer.
+  // Whatever body there is, it is not read, unless it is an upload: the connection ends with the answer.
   if (headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0')
     reply.header('connection', 'close')
-  if (method !== 'GET' && method !== 'HEAD') {
+  if (method !== 'GET' && method !== 'HEAD' && uploads?.takes(method, request.url) !== true) {
     refuse(reply.headers({ allow: 'GET, HEAD', connection: 'close' }), 405, 'only GET and HEAD')
     return false
   }

@@ -2,6 +2,7 @@
 //
 // As by `make cluster`, a connection goes to the edge that has the fewest, with a PROXY header; so two people are on two edges. A
 // client that is to come back to the edge it was on connects to that edge by name.
+import { join } from 'node:path'
 import { type Balancer, type Introduction, startBalancer } from '#test/cluster/balancer.ts'
 import { type ClusterProcess, startTestCluster, type TestCluster } from '#test/cluster/processes.ts'
 
@@ -92,11 +93,13 @@ class Front {
 }
 
 /** The pages are shown by one that has no edge: it says what its configuration says of where browsers connect. */
-async function startProcesses(cluster: TestCluster, { c2s, tls, websocket }: Ports): Promise<void> {
+async function startProcesses(cluster: TestCluster, { c2s, tls, websocket, http }: Ports): Promise<void> {
+  // All say where files are uploaded, for it is in what edges announce; and where they are kept, as one folder.
+  const modules = { 'http-upload': { url: `http://127.0.0.1:${http}`, folder: join(cluster.folder, 'uploads') } }
   const shown = { c2s: { port: c2s, tlsPort: tls }, websocket: { port: websocket } }
-  await cluster.add(['router', 'web'], { config: shown })
-  await cluster.add(['router'])
-  for (const role of ['presence', 'edge'] as const) for (const _ of [1, 2]) await cluster.add([role])
+  await cluster.add(['router', 'web'], { config: { ...shown, modules } })
+  await cluster.add(['router'], { config: { modules } })
+  for (const role of ['presence', 'edge'] as const) for (const _ of [1, 2]) await cluster.add([role], { config: { modules } })
   await cluster.ready()
 }
 

@@ -115,6 +115,29 @@ export class ConverseJs {
     })
   }
 
+  /** Picks a file with the paper clip of the chat. */
+  async upload(jid: string, file: { readonly name: string; readonly mimeType: string; readonly buffer: Buffer }): Promise<void> {
+    await this.#step(`to upload ${file.name} in the chat with ${jid}`, async (page) => {
+      await page
+        .locator(`converse-chat[jid="${jid}"] .toggle-fileupload, converse-chat[jid="${jid}"] .fileupload`)
+        .first()
+        .waitFor({ state: 'attached' })
+      await page.locator(`converse-chat[jid="${jid}"] input.fileupload`).setInputFiles(file)
+    })
+  }
+
+  /** Waits until the chat shows a picture, loaded; its address and its width in pixels. */
+  async sees(jid: string, sender: 'me' | 'them'): Promise<{ src: string; width: number }> {
+    return this.#step(`a picture by ${sender} in the chat with ${jid}`, async (page) => {
+      const picture = page.locator(`converse-chat[jid="${jid}"] .chat-msg__content--${sender} img.chat-image`)
+      await picture.waitFor()
+      return picture.evaluate(async (image: { src: string; naturalWidth: number; decode(): Promise<void> }) => {
+        await image.decode()
+        return { src: image.src, width: image.naturalWidth }
+      })
+    })
+  }
+
   /** Loads the page anew, and waits until it is online again without being asked for a password. */
   async reload(): Promise<void> {
     await this.#step('to be online after a reload', async (page) => {

@@ -172,6 +172,11 @@ export class Slixmpp {
     return (await this.#do('archive', { peer, reverse })) as Archived[]
   }
 
+  /** Uploads a file, in base64 (XEP-0363); where it can be read. */
+  async upload(name: string, data: string, type: string): Promise<string> {
+    return (await this.#do('upload', { name, data, type })) as string
+  }
+
   /** To one's own account (XEP-0060 §7.1), with publish-options where they are given. */
   async publish(node: string, item: string, payload: string, options?: Readonly<Record<string, string>>): Promise<void> {
     await this.#do('publish', { node, item, payload, ...(options && { options }) })

@@ -10,6 +10,7 @@ with 1.17 from PyPI, whose `connect` differs. Subscriptions are never answered b
 
 import asyncio
 import base64
+import io
 import json
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ class Puppet(slixmpp.ClientXMPP):
         self.registered = False
         self.roster.auto_authorize = None
         self.roster.auto_subscribe = False
-        for plugin in ("xep_0030", "xep_0199", "xep_0203", "xep_0313"):
+        for plugin in ("xep_0030", "xep_0199", "xep_0203", "xep_0313", "xep_0363"):
             self.register_plugin(plugin)
         self.interests = interests
         if interests is not None:
@@ -240,6 +241,17 @@ class Driver:
                 "stamp": result["forwarded"]["delay"]["stamp"].isoformat(),
             })
         return messages
+
+    async def upload(self, name, data, type):
+        """XEP-0363 as slixmpp does it; `data` is base64."""
+        file = io.BytesIO(base64.b64decode(data))
+        plugin = self.client["xep_0363"]
+        # COMPAT: slixmpp 1.8 cannot find the service by itself with Python 3.11, whose asyncio.wait takes no coroutines.
+        info = await self.client["xep_0030"].get_info(jid=self.client.boundjid.domain, timeout=IQ_TIMEOUT_S)
+        identities = [identity[:2] for identity in info["disco_info"]["identities"]]
+        if ("store", "file") in identities and "urn:xmpp:http:upload:0" in info["disco_info"]["features"]:
+            plugin.upload_service = info["from"]
+        return await plugin.upload_file(name, content_type=type, input_file=file, timeout=IQ_TIMEOUT_S)
 
     async def publish(self, node, item, payload, options=None):
         form = None
