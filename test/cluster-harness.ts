@@ -7,19 +7,19 @@ import { type Bus, type BusHandler, type BusState, BusTimeout, type Subscription
 import { memoryBus } from '#bus/memory.ts'
 import { OwnPartitions } from '#cluster/partitions.ts'
 import { type Clock, type ManualClock, manualClock, type Timer } from '#core/clock.ts'
-import { ClusterOwnership } from '#core/cluster-ownership.ts'
-import { type Config, loadConfig } from '#core/config.ts'
 import { ENVELOPE_VERSION } from '#core/envelope.ts'
-import { serverFacts } from '#core/hosts.ts'
-import { LEASES } from '#core/leases.ts'
-import { type MemoryLog, memoryLog } from '#core/log.ts'
-import { Membership } from '#core/membership.ts'
-import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
-import { OWNERS } from '#core/owners-row.ts'
-import { PARTITIONS, partitionOf, type RoleName } from '#core/ownership.ts'
+import { type MemoryLog, memoryLog } from '#core/observing/log.ts'
+import { Metrics } from '#core/observing/metrics.ts'
+import { ClusterOwnership } from '#core/ownership/cluster-ownership.ts'
+import { LEASES } from '#core/ownership/leases.ts'
+import { Membership } from '#core/ownership/membership.ts'
+import { OWNERS } from '#core/ownership/owners-row.ts'
+import { PARTITIONS, partitionOf, type RoleName } from '#core/ownership/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { Readings } from '#core/readings.ts'
+import { type Config, loadConfig } from '#core/settings/config.ts'
+import { serverFacts } from '#core/settings/hosts.ts'
+import { Readings } from '#core/storage/readings.ts'
 import { connect, type FakeConnection, plainAuth } from '#edge/edge.fixture.ts'
 import { type OpenEdge, openEdge } from '#edge/main.ts'
 import { presenceModules, startPresence } from '#presence/main.ts'
@@ -385,7 +385,7 @@ export class ClusterBus implements Bus {
   }
 }
 
-/** Those whose bodies begin with a version (core/envelope.ts, core/resync-frame.ts). */
+/** Those whose bodies begin with a version (core/envelope.ts, core/ownership/resync-frame.ts). */
 function hasVersion(subject: string): boolean {
   return /^(lane|ack|edge|edgeack|resync|resynced)\./.test(subject)
 }

@@ -9,17 +9,17 @@ import type { Bus } from '#bus/bus.ts'
 import { memoryBus } from '#bus/memory.ts'
 import { OwnPartitions } from '#cluster/partitions.ts'
 import { type Clock, type ManualClock, manualClock, systemClock } from '#core/clock.ts'
-import { loadConfig } from '#core/config.ts'
-import { directLog } from '#core/direct-log.ts'
-import { serverFacts } from '#core/hosts.ts'
-import type { Ways } from '#core/lane-frame.ts'
-import { type MemoryLog, memoryLog } from '#core/log.ts'
-import { Metrics } from '#core/metrics.ts'
+import { directLog } from '#core/commits/direct-log.ts'
+import type { Ways } from '#core/lanes/lane-frame.ts'
 import type { AnyModule } from '#core/module.ts'
-import { checkOptions } from '#core/options.ts'
-import { type Ownership, PARTITIONS, partitionOf, type RoleName, soleOwnership } from '#core/ownership.ts'
+import { type MemoryLog, memoryLog } from '#core/observing/log.ts'
+import { Metrics } from '#core/observing/metrics.ts'
+import { type Ownership, PARTITIONS, partitionOf, type RoleName, soleOwnership } from '#core/ownership/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { Readings } from '#core/readings.ts'
+import { loadConfig } from '#core/settings/config.ts'
+import { serverFacts } from '#core/settings/hosts.ts'
+import { checkOptions } from '#core/settings/options.ts'
+import { Readings } from '#core/storage/readings.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
 import { memoryTable } from '#table/memory.ts'
@@ -59,7 +59,7 @@ export interface Backstage {
   stop(): Promise<void>
 }
 
-/** More than an edge takes to ack what it has received (core/multicast-receiver.ts). */
+/** More than an edge takes to ack what it has received (core/multicast/multicast-receiver.ts). */
 const EDGE_ACK_MS = 1_000
 const STARTS = { router: startRouter, presence: startPresence } as const
 /** Of the ownership rows: each server owns what it owns by a later one than any before it. */

@@ -1,20 +1,20 @@
 // A whole server in the process, without sockets, for tests of modules and roles.
 //
 // Router and presence run as they do anywhere, on the in-process bus and an in-memory table; the harness stands in for
-// the edge: it binds by the same call, numbers and orders what a client sends as edge/session.ts does, knows who sees whom as
-// edge/watching.ts does, and hands on what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
+// the edge: it binds by the same call, numbers and orders what a client sends as edge/sessions/session.ts does, knows who sees whom as
+// edge/watching/watching.ts does, and hands on what a multicast brings. `quiet` tells when nothing is under way any more, so that a test can say what did not come.
 // In the project `cluster` the same tests run on several processes (harness-process.ts), their sessions on two edges by turns.
 import type { Subscription } from '#bus/bus.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import { type Delivery, decodeStanza, encodeStanza, type Fields, type Origin, type ToMode } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
-import { type Lanes, openLanes } from '#core/lane.ts'
-import type { MemoryLog } from '#core/log.ts'
+import { type Lanes, openLanes } from '#core/lanes/lane.ts'
 import type { AnyModule } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast-receiver.ts'
-import type { Ownership, RoleName } from '#core/ownership.ts'
-import { Audience, type WatchNews } from '#edge/audience.ts'
-import { listOf } from '#edge/watching.ts'
+import { receiveMulticast } from '#core/multicast/multicast-receiver.ts'
+import type { MemoryLog } from '#core/observing/log.ts'
+import type { Ownership, RoleName } from '#core/ownership/ownership.ts'
+import { Audience, type WatchNews } from '#edge/watching/audience.ts'
+import { listOf } from '#edge/watching/watching.ts'
 import { presenceModules } from '#presence/main.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Key, type Range, type Row, type Table, TableUnavailable } from '#table/table.ts'

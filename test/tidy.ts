@@ -37,12 +37,12 @@ const FORBIDDEN: readonly [RegExp, string][] = [
 ]
 
 export interface Source {
-  /** From the project's root, with slashes: `services/edge/tcp.ts`. */
+  /** From the project's root, with slashes: `services/edge/listeners/tcp.ts`. */
   readonly path: string
   readonly text: string
 }
 
-/** Reads as `services/edge/tcp.ts:3: edge imports router: …`. */
+/** Reads as `services/edge/listeners/tcp.ts:3: edge imports router: …`. */
 export type Fault = string
 
 export function faultsOf(source: Source): Fault[] {

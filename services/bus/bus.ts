@@ -2,17 +2,17 @@
 //
 // Subjects (a process id and an edge id are [a-z0-9]+); on NATS each has the deployment's prefix before it, `rookery.`:
 //
-//   lane.<role>.<process>              numbered envelopes to an owner                       (core/lane.ts)
-//   ack.<source>                       acks of envelopes, back to their source              (core/lane.ts)
+//   lane.<role>.<process>              numbered envelopes to an owner                       (core/lanes/lane.ts)
+//   ack.<source>                       acks of envelopes, back to their source              (core/lanes/lane.ts)
 //   call.<role>.<process>              questions that want an answer at once                (core/call.ts)
-//   edge.<process>                     multicasts and orders to an edge                     (core/multicast.ts)
-//   edgeack.<role>.<process>.<start>   how far the edge has an owner’s multicasts           (core/multicast.ts)
-//   rows.<process>                     what the router has read at a login, to presence     (core/pass-on.ts)
-//   resync.<process>                   an owner asks an edge for its sessions               (core/resync.ts)
-//   resynced.<role>.<process>          what the edge tells                                  (core/resync.ts)
-//   groups                             the groups of a domain have changed: its name          (core/group-directory.ts)
-//   members                            a hint: the leases have changed                      (core/membership.ts)
-//   owners                             a hint: who owns what has changed                    (core/cluster-ownership.ts)
+//   edge.<process>                     multicasts and orders to an edge                     (core/multicast/multicast.ts)
+//   edgeack.<role>.<process>.<start>   how far the edge has an owner’s multicasts           (core/multicast/multicast.ts)
+//   rows.<process>                     what the router has read at a login, to presence     (core/storage/pass-on.ts)
+//   resync.<process>                   an owner asks an edge for its sessions               (core/ownership/resync.ts)
+//   resynced.<role>.<process>          what the edge tells                                  (core/ownership/resync.ts)
+//   groups                             the groups of a domain have changed: its name          (core/groups/group-directory.ts)
+//   members                            a hint: the leases have changed                      (core/ownership/membership.ts)
+//   owners                             a hint: who owns what has changed                    (core/ownership/cluster-ownership.ts)
 
 /**
  * A publish/subscribe bus of opaque bytes.
@@ -24,8 +24,8 @@
  */
 export interface Bus {
   /**
-   * What goes over lanes arrives, so that nothing need be sent again (core/lane.ts), and multicasts need no memory
-   * (core/multicast.ts): publisher and subscriber are one process, and end together.
+   * What goes over lanes arrives, so that nothing need be sent again (core/lanes/lane.ts), and multicasts need no memory
+   * (core/multicast/multicast.ts): publisher and subscriber are one process, and end together.
    */
   readonly lossless: boolean
   /**

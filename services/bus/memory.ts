@@ -7,7 +7,7 @@
 // a route is made once per subject and mended only after a subscription came or went.
 //
 // The queue is bounded, and what comes on top is lost, as on NATS. Lanes, their acks and answers are not: nobody here sends
-// them again, and a lane's sources stop at a bound of their own (core/lane.ts), as callers wait for their answers.
+// them again, and a lane's sources stop at a bound of their own (core/lanes/lane.ts), as callers wait for their answers.
 import { type Bus, type BusHandler, type BusState, BusTimeout, NoResponders, type Subscription } from './bus.ts'
 import { checkBody, checkSubject, closed } from './checks.ts'
 

@@ -1,10 +1,10 @@
 // Whether every account has an owner that answers: what a command waits for before it asks any of them.
 //
 // Of a process that has died the rows say what it owned until others have taken that, and what is asked about all accounts would
-// be answered for some. Each partition's owner is asked, and answers when it serves that (core/take-over.ts, owner.ready).
+// be answered for some. Each partition's owner is asked, and answers when it serves that (core/ownership/take-over.ts, owner.ready).
 import type { Caller } from '#core/call.ts'
 import { type Clock, pause, type Timer } from '#core/clock.ts'
-import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership.ts'
+import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership/ownership.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { ADDRESSES, ROLES, whatToStart } from './owners-view.ts'
 

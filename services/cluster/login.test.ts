@@ -1,11 +1,11 @@
 // What a login costs the table where each role is a process of its own and every module is on.
 import { afterEach, expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
-import { QUIET_MS } from '#core/readings.ts'
+import { QUIET_MS } from '#core/storage/readings.ts'
 import { connect, PASSWORD, plainAuth } from '#edge/edge.fixture.ts'
 import { allModules } from '#embedded/modules.ts'
 import { presenceModules } from '#presence/main.ts'
-import { newItem } from '#presence/roster-item.ts'
+import { newItem } from '#presence/roster/roster-item.ts'
 import { Cluster, ClusterClient, type ClusterProcess } from '#test/cluster-harness.ts'
 
 const clusters: Cluster[] = []

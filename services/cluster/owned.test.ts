@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
-import { Health } from '#core/health.ts'
-import { LEASE_MS } from '#core/leases.ts'
-import { memoryLog } from '#core/log.ts'
-import type { OwnersListener, RoleName } from '#core/ownership.ts'
+import { Health } from '#core/observing/health.ts'
+import { memoryLog } from '#core/observing/log.ts'
+import { LEASE_MS } from '#core/ownership/leases.ts'
+import type { OwnersListener, RoleName } from '#core/ownership/ownership.ts'
 import { untilOwned } from './owned.ts'
 
 /** Who owns what, and who lives, as a test says. */

@@ -3,11 +3,11 @@
 // An owner that dies is replaced within seconds, while clients wait: that is no reason to send them elsewhere, where they would
 // wait as well. Only what has had no owner for longer than a lease makes the edge unready, until it has one again.
 import type { Clock } from '#core/clock.ts'
-import type { Health } from '#core/health.ts'
-import { LEASE_MS } from '#core/leases.ts'
-import type { Log } from '#core/log.ts'
-import type { Membership } from '#core/membership.ts'
-import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership.ts'
+import type { Health } from '#core/observing/health.ts'
+import type { Log } from '#core/observing/log.ts'
+import { LEASE_MS } from '#core/ownership/leases.ts'
+import type { Membership } from '#core/ownership/membership.ts'
+import { type Ownership, PARTITIONS, type RoleName } from '#core/ownership/ownership.ts'
 import { ROLES } from './owners-view.ts'
 
 const PART = 'owners'

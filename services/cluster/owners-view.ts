@@ -1,9 +1,9 @@
 // Who owns what, for a process that takes part in nothing: as the rows say, which are read again when somebody asks.
 import type { Bus, Subscription } from '#bus/bus.ts'
 import type { Clock } from '#core/clock.ts'
-import type { Log } from '#core/log.ts'
-import { getOwnersRow, type OwnersRow } from '#core/owners-row.ts'
-import { type Ownership, type OwnersListener, PARTITIONS, partitionOf, type RoleName } from '#core/ownership.ts'
+import type { Log } from '#core/observing/log.ts'
+import { getOwnersRow, type OwnersRow } from '#core/ownership/owners-row.ts'
+import { type Ownership, type OwnersListener, PARTITIONS, partitionOf, type RoleName } from '#core/ownership/ownership.ts'
 import type { Table } from '#table/table.ts'
 
 export const ROLES: readonly RoleName[] = ['router', 'presence']

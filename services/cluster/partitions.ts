@@ -1,12 +1,12 @@
-// The partitions of this process, between those who decide (core/cluster-ownership.ts) and the roles that do the work.
+// The partitions of this process, between those who decide (core/ownership/cluster-ownership.ts) and the roles that do the work.
 //
 // Each role commits into a log of its own, which any process can recover once the lease of this one is broken.
 import type { Clock } from '#core/clock.ts'
-import type { Owning } from '#core/cluster-ownership.ts'
-import type { CommitLog } from '#core/commit.ts'
-import type { Log } from '#core/log.ts'
-import { OwnerLog, recoverLog } from '#core/owner-log.ts'
-import type { Ownership, RoleName } from '#core/ownership.ts'
+import type { CommitLog } from '#core/commits/commit.ts'
+import { OwnerLog, recoverLog } from '#core/commits/owner-log.ts'
+import type { Log } from '#core/observing/log.ts'
+import type { Owning } from '#core/ownership/cluster-ownership.ts'
+import type { Ownership, RoleName } from '#core/ownership/ownership.ts'
 import type { RoleOwning, RunningRole } from '#core/process.ts'
 import type { Table } from '#table/table.ts'
 

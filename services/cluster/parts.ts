@@ -2,10 +2,10 @@
 //
 // Both drivers are loaded here and not before: an embedded server has neither in memory.
 import type { Bus } from '#bus/bus.ts'
-import type { Config } from '#core/config.ts'
-import type { Log } from '#core/log.ts'
-import type { Metrics } from '#core/metrics.ts'
-import { tableMeter } from '#core/table-metrics.ts'
+import type { Log } from '#core/observing/log.ts'
+import type { Metrics } from '#core/observing/metrics.ts'
+import { tableMeter } from '#core/observing/table-metrics.ts'
+import type { Config } from '#core/settings/config.ts'
 import type { ClosableTable } from '#table/table.ts'
 
 export interface Watchers {

@@ -2,8 +2,8 @@
 // takes to go on is in the log.
 import { afterEach, describe, expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
+import { itemKey, logKey } from '#core/commits/log-item.ts'
 import { ENVELOPE_VERSION } from '#core/envelope.ts'
-import { itemKey, logKey } from '#core/log-item.ts'
 import { PASSWORD } from '#edge/edge.fixture.ts'
 import mam from '#modules/mam.ts'
 import { Cluster, ClusterClient, type ClusterProcess } from '#test/cluster-harness.ts'

@@ -3,7 +3,7 @@
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Asked, Caller, Calls, Told } from './call.ts'
-import type { Ownership } from './ownership.ts'
+import type { Ownership } from './ownership/ownership.ts'
 
 export type SessionFacts = Told<'account.sessions'>[number]
 

@@ -4,8 +4,8 @@ import { memoryBus } from '#bus/memory.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { Answers, answerCalls, type CallHandlers, openCaller } from './call.ts'
 import { type ManualClock, manualClock } from './clock.ts'
-import { memoryLog } from './log.ts'
-import { type Ownership, type OwnersListener, soleOwnership } from './ownership.ts'
+import { memoryLog } from './observing/log.ts'
+import { type Ownership, type OwnersListener, soleOwnership } from './ownership/ownership.ts'
 
 declare module '#core/call.ts' {
   interface Calls {

@@ -9,8 +9,8 @@ import { TableUnavailable } from '#table/table.ts'
 import { type ErrorType, type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 import { type Clock, pause, systemClock, type Timer } from './clock.ts'
-import type { Log } from './log.ts'
-import { type Ownership, partitionOf, type RoleName } from './ownership.ts'
+import type { Log } from './observing/log.ts'
+import { type Ownership, partitionOf, type RoleName } from './ownership/ownership.ts'
 
 const CALL_TIMEOUT_MS = 10_000
 /** How soon an owner is asked again, or the next one. */

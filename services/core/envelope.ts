@@ -72,7 +72,7 @@ export type Envelope =
   | { readonly kind: 'fanout'; readonly accounts: readonly string[]; readonly stanza: Stanza }
   | Watch
 
-/** What an edge tells the owner of contacts of those who watch them there (edge/audience.ts). */
+/** What an edge tells the owner of contacts of those who watch them there (edge/watching/audience.ts). */
 export interface Watch {
   readonly kind: 'watch'
   readonly edge: string
@@ -138,7 +138,7 @@ export type Delivery =
 /** What names the sessions that it is for. */
 export type SessionDelivery = Delivery & { readonly kind: 'stanza' | 'order' }
 
-/** Presence of a contact, or what he publishes, to whoever sees him at the edge (edge/audience.ts). Its `to` is the bare JID of each. */
+/** Presence of a contact, or what he publishes, to whoever sees him at the edge (edge/watching/audience.ts). Its `to` is the bare JID of each. */
 export interface Shown {
   readonly kind: 'shown'
   /** A bare JID. */
@@ -235,7 +235,7 @@ function writeWatch(out: Writer, { edge, watcher, session, unwatch, snapshot, it
   writeTexts(out, contacts)
 }
 
-/** Throws RangeError on bytes that are no envelope of ours. `saidMs` follows from the frame it came in (core/lane-frame.ts). */
+/** Throws RangeError on bytes that are no envelope of ours. `saidMs` follows from the frame it came in (core/lanes/lane-frame.ts). */
 export function readEnvelope(bytes: Uint8Array, saidMs = 0): Envelope {
   const reader = new Reader(bytes)
   const kind = reader.u8()

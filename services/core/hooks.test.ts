@@ -4,7 +4,7 @@ import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { DROP, type Guard, Hooks, type Passage } from './hooks.ts'
-import { memoryLog } from './log.ts'
+import { memoryLog } from './observing/log.ts'
 
 const ROMEO = parseJid('romeo@a')
 const JULIET = parseJid('juliet@b')

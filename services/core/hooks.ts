@@ -7,8 +7,8 @@ import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
-import type { Log } from './log.ts'
-import type { SessionAddress } from './multicast.ts'
+import type { SessionAddress } from './multicast/multicast.ts'
+import type { Log } from './observing/log.ts'
 
 /** Returned by a guard: the stanza goes no further and nobody is told. */
 export const DROP = Symbol('drop')

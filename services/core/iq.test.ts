@@ -5,9 +5,9 @@ import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { type Element, el, find, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { IqHomes, IqTable, RESULT_BYTES_MAX, runIq } from './iq.ts'
-import { memoryLog } from './log.ts'
 import { type AnyModule, defineModule, type IqCall, type IqHandler, type IqTarget } from './module.ts'
-import type { RoleName } from './ownership.ts'
+import { memoryLog } from './observing/log.ts'
+import type { RoleName } from './ownership/ownership.ts'
 
 const NS = 'urn:example'
 const ROMEO = parseJid('romeo@a/x')

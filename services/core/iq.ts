@@ -5,9 +5,9 @@ import { TableUnavailable } from '#table/table.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Element, Stanza } from '#xmpp/stanza.ts'
 import { asStanzaError, errorOf, resultOf } from './answer.ts'
-import type { Log } from './log.ts'
 import type { AnyModule, IqCall, IqHandler, IqTarget } from './module.ts'
-import type { RoleName } from './ownership.ts'
+import type { Log } from './observing/log.ts'
+import type { RoleName } from './ownership/ownership.ts'
 
 /** The payload of a result: with the head, whose id may be as long as a stanza, it has to fit into one body of the bus. */
 export const RESULT_BYTES_MAX = BODY_BYTES_MAX - 300_000

@@ -2,8 +2,8 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Log } from './log.ts'
 import type { AnyModule } from './module.ts'
+import type { Log } from './observing/log.ts'
 import type { RunningRole } from './process.ts'
 
 /** Every file of the folder that default-exports a module, by name. Throws Error that names a file which is none. */

@@ -5,22 +5,22 @@
 
 import type { Jid } from '#xmpp/jid.ts'
 import type { Element, Stanza } from '#xmpp/stanza.ts'
-import type { Accounts } from './accounts.ts'
 import type { Administration } from './administration.ts'
 import type { Asked, CallHandlers, Calls, Told } from './call.ts'
 import type { Clock } from './clock.ts'
-import type { Config } from './config.ts'
-import type { ProcessGroups } from './group-administration.ts'
+import type { ProcessGroups } from './groups/group-administration.ts'
 import type { Copy, Events, Guard, Hider, Listener, Point, Stamp } from './hooks.ts'
-import type { HostSettings } from './hosts.ts'
-import type { Log } from './log.ts'
-import type { Metrics } from './metrics.ts'
-import type { SessionAddress } from './multicast.ts'
-import type { OptionSpecs } from './options.ts'
-import type { RoleName } from './ownership.ts'
-import type { Portable } from './portable.ts'
-import type { OnNews, SharedRecord } from './shared.ts'
-import type { AccountJournal, AccountMap, AccountRecord, JournalIds, Store } from './store.ts'
+import type { SessionAddress } from './multicast/multicast.ts'
+import type { Log } from './observing/log.ts'
+import type { Metrics } from './observing/metrics.ts'
+import type { RoleName } from './ownership/ownership.ts'
+import type { Config } from './settings/config.ts'
+import type { HostSettings } from './settings/hosts.ts'
+import type { OptionSpecs } from './settings/options.ts'
+import type { Accounts } from './storage/accounts.ts'
+import type { Portable } from './storage/portable.ts'
+import type { OnNews, SharedRecord } from './storage/shared.ts'
+import type { AccountJournal, AccountMap, AccountRecord, JournalIds, Store } from './storage/store.ts'
 
 export interface Module<Api = void, Options = {}> {
   readonly name: string
@@ -74,7 +74,7 @@ export interface ServerFacts {
   readonly moduleOptions: Readonly<Record<string, unknown>>
   /** The accounts, as bare JIDs, that may administer the domain they are on. */
   readonly admins?: readonly string[]
-  /** What is different in some domains (core/hosts.ts). */
+  /** What is different in some domains (core/settings/hosts.ts). */
   readonly hosts?: Readonly<Record<string, HostSettings>>
   /** The folder of what this process keeps. */
   readonly data?: string
@@ -144,11 +144,11 @@ export interface App<Options = {}> {
   ask<N extends keyof Calls>(role: RoleName, address: string, name: N, fields: Asked<N>): Promise<Told<N>>
   /** Answers a call that the module has declared in `Calls`, in its home. Not in order with the account's stanzas. */
   answer<N extends keyof Calls>(name: N, handler: NonNullable<CallHandlers[N]>): void
-  /** A secret that all processes of the deployment have in common, made when it is first asked for (core/shared-secret.ts). */
+  /** A secret that all processes of the deployment have in common, made when it is first asked for (core/storage/shared-secret.ts). */
   secret(name: string): Promise<Buffer>
   /** What whoever runs the server may do: the same that the command line does. */
   readonly administration: Administration
-  /** The groups of the domains (core/groups.ts), kept up to date at presence; and what may be done with them, anywhere. */
+  /** The groups of the domains (core/groups/groups.ts), kept up to date at presence; and what may be done with them, anywhere. */
   readonly groups: ProcessGroups
   /** The API of another module, which is set up first. A cycle stops the start. */
   // biome-ignore lint/suspicious/noExplicitAny: the options of the other module are its own business

@@ -1,8 +1,8 @@
 // A stanza's way past the hooks of one account (hooks.ts), as the account's owner makes it.
 import type { Jid } from '#xmpp/jid.ts'
-import type { ArchiveIds } from './archive-id.ts'
 import { causeOfOrigin, type Origin } from './envelope.ts'
 import type { Passage } from './hooks.ts'
+import type { ArchiveIds } from './storage/archive-id.ts'
 
 /** Makes the archive id and the cause when somebody asks, once: most stanzas are stored by nobody. */
 export class LazyPassage implements Passage {

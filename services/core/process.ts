@@ -2,13 +2,13 @@
 import type { Bus } from '#bus/bus.ts'
 import type { Table } from '#table/table.ts'
 import type { Clock } from './clock.ts'
-import type { CommitLog } from './commit.ts'
-import type { Config } from './config.ts'
-import type { Log } from './log.ts'
-import type { Metrics } from './metrics.ts'
+import type { CommitLog } from './commits/commit.ts'
 import type { AnyModule, ServerFacts } from './module.ts'
-import type { Ownership, RoleName } from './ownership.ts'
-import type { Readings } from './readings.ts'
+import type { Log } from './observing/log.ts'
+import type { Metrics } from './observing/metrics.ts'
+import type { Ownership, RoleName } from './ownership/ownership.ts'
+import type { Config } from './settings/config.ts'
+import type { Readings } from './storage/readings.ts'
 
 export interface Process {
   /** Random per start, [a-z0-9]+: subjects on the bus are named by it. */
@@ -42,7 +42,7 @@ export interface Process {
  */
 export type Liveness = 'live' | 'silent' | 'gone' | 'unseen'
 
-/** The processes of a cluster, as far as this one can tell (core/membership.ts). */
+/** The processes of a cluster, as far as this one can tell (core/ownership/membership.ts). */
 export interface Members {
   /** Those that do this and are not gone, the ones that leave or are silent among them. */
   live(role: string): readonly string[]
@@ -68,7 +68,7 @@ export interface RunningRole {
   stop(): Promise<void>
 }
 
-/** What a role does with the partitions that come to its process, and go (core/cluster-ownership.ts, Owning). What rejects is tried again. */
+/** What a role does with the partitions that come to its process, and go (core/ownership/cluster-ownership.ts, Owning). What rejects is tried again. */
 export interface RoleOwning {
   /** These are this process's from now on. Resolves when the role is ready for their envelopes. */
   take(partitions: readonly number[]): Promise<void>

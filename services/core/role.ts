@@ -4,12 +4,12 @@ import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import type { CallHandlers } from './call.ts'
 import type { Fields, Origin, Watch } from './envelope.ts'
-import type { OfAccounts } from './held.ts'
 import type { Passage } from './hooks.ts'
 import type { Session, ShownOptions } from './module.ts'
+import type { OfAccounts } from './ownership/held.ts'
+import type { BoundSession } from './ownership/registry.ts'
+import type { ToldSession, ToldWatches } from './ownership/resync-frame.ts'
 import type { LazyPassage } from './passage.ts'
-import type { BoundSession } from './registry.ts'
-import type { ToldSession, ToldWatches } from './resync-frame.ts'
 
 /** Each may answer later; the account waits meanwhile. */
 export interface RolePart {
@@ -28,7 +28,7 @@ export interface RolePart {
   watch?(watch: Watch, done: () => void): void
   /** Where presence is: shows something in the name of an account to whoever sees it. */
   shown?(account: Jid, stanza: Stanza, options: ShownOptions): void
-  /** Edges that have told who watches; one of them may be dead (core/dead-edges.ts). */
+  /** Edges that have told who watches; one of them may be dead (core/ownership/dead-edges.ts). */
   watchingEdges?(): Iterable<string>
   edgeDied?(edge: string): void
   /** The other role of these accounts has another owner: news of its records may not have been told. */

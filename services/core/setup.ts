@@ -1,9 +1,9 @@
 // Setting up the modules of a role: each once, in an order in which what one needs comes first.
-import { groupsOf } from './group-administration.ts'
-import { factsOf } from './hosts.ts'
+import { groupsOf } from './groups/group-administration.ts'
 import type { AnyModule, App, Module } from './module.ts'
 import type { Owner } from './owner.ts'
-import { sharedSecret } from './shared-secret.ts'
+import { factsOf } from './settings/hosts.ts'
+import { sharedSecret } from './storage/shared-secret.ts'
 
 /** The API of a module that is loaded. */
 export type ApiOf = (module: AnyModule) => unknown

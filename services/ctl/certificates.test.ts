@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { makeSelfSigned } from '#edge/self-signed.ts'
+import { makeSelfSigned } from '#edge/listeners/self-signed.ts'
 import { Place, type Started } from './rookery.fixture.ts'
 
 let place: Place

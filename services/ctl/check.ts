@@ -1,5 +1,5 @@
 // `rookery check`: every fault of a configuration at once, certificates included, and nothing started.
-import { ConfigError } from '#core/config.ts'
+import { ConfigError } from '#core/settings/config.ts'
 import { lookAtCertificates } from '#embedded/certificates.ts'
 import { parseOptions, UsageError } from './command.ts'
 import { readConfiguration } from './configured.ts'

@@ -1,6 +1,7 @@
 // The configuration as every command reads it: the modules that may be left out say which options they have.
-import { type LoadedConfig, loadConfig } from '#core/config.ts'
+
 import type { AnyModule } from '#core/module.ts'
+import { type LoadedConfig, loadConfig } from '#core/settings/config.ts'
 import { allModules, optionsOf } from '#embedded/modules.ts'
 
 export interface Configured extends LoadedConfig {

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { configReference } from '#core/reference.ts'
+import { configReference } from '#core/settings/reference.ts'
 import { allModules, optionsOf } from '#embedded/modules.ts'
 
 const CONFIGURATION = new URL('../../docs/configuration.md', import.meta.url)

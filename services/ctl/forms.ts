@@ -1,9 +1,10 @@
 // The two forms of the server, told apart by `bus.driver`: everything in one process, or one process of many.
 //
 // The code of a cluster is loaded when it is one.
-import { type Config, ConfigError } from '#core/config.ts'
-import type { Log } from '#core/log.ts'
+
 import type { AnyModule } from '#core/module.ts'
+import type { Log } from '#core/observing/log.ts'
+import { type Config, ConfigError } from '#core/settings/config.ts'
 import { startEmbedded } from '#embedded/main.ts'
 import { ROLES, type Role, type Running } from '#embedded/serve.ts'
 import { type Reach, reachFolder, reachRunning } from './reach.ts'

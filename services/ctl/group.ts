@@ -1,6 +1,6 @@
 // `rookery group list|show|create|set|delete|add|remove`: groups of one organisation, whose members are in each other's rosters.
 import { createInterface } from 'node:readline'
-import type { GroupFacts } from '#core/group-administration.ts'
+import type { GroupFacts } from '#core/groups/group-administration.ts'
 import { MEMBERS_PER_CALL_MAX } from '#embedded/group-calls.ts'
 import { carryOut, carryOutAll } from './carry-out.ts'
 import { parseOptions, UsageError } from './command.ts'

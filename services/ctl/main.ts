@@ -8,7 +8,7 @@
 //   rookery group list|create|add …          manages the groups whose members are in each other's rosters
 //   rookery announce TEXT                    sends a message to everybody who is online
 //   rookery export JID > FILE                writes all that is stored of an account
-import { ConfigError } from '#core/config.ts'
+import { ConfigError } from '#core/settings/config.ts'
 import { announce } from './announce.ts'
 import { check } from './check.ts'
 import { parseCommand, UsageError, usage } from './command.ts'

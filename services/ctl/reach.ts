@@ -1,7 +1,7 @@
 // Where a command is carried out: by the server that runs on the data folder, or on its data at rest.
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { createLog, type Log } from '#core/log.ts'
+import { createLog, type Log } from '#core/observing/log.ts'
 import type { Perform } from '#embedded/account-calls.ts'
 import { openAtRest } from '#embedded/at-rest.ts'
 import type { Configured } from './configured.ts'

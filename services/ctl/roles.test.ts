@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { loadConfig } from '#core/config.ts'
+import { loadConfig } from '#core/settings/config.ts'
 import { ROLES } from '#embedded/serve.ts'
 import { formOf } from './forms.ts'
 import { parseRoles } from './roles.ts'

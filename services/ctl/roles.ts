@@ -1,5 +1,5 @@
 // `--role edge --role router`, or `--role edge,router`: what one process of a cluster does.
-import { didYouMean, nearest } from '#core/nearest.ts'
+import { didYouMean, nearest } from '#core/settings/nearest.ts'
 import { ROLES, type Role } from '#embedded/serve.ts'
 import { UsageError } from './command.ts'
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Config, loadConfig } from '#core/config.ts'
+import { type Config, loadConfig } from '#core/settings/config.ts'
 import { controlPath } from '#embedded/control.ts'
 import type { Running } from '#embedded/serve.ts'
 import { freePorts } from '#test/support/ports.ts'

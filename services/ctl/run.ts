@@ -2,7 +2,7 @@
 // or SIGINT. On SIGHUP it reads the certificates again; where a terminal is what it runs in, that is the end of the terminal,
 // and of the server.
 import { isatty } from 'node:tty'
-import { createLog } from '#core/log.ts'
+import { createLog } from '#core/observing/log.ts'
 import { VERSION } from '#core/version.ts'
 import type { Running } from '#embedded/serve.ts'
 import { parseOptions, UsageError } from './command.ts'

@@ -3,41 +3,41 @@
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
 import { setImmediate as turn } from 'node:timers/promises'
-import { type Auth, accountsAuth } from '#core/auth.ts'
 import { type Caller, openCaller } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
-import type { Config } from '#core/config.ts'
 import { decodeStanza, encodeStanza, type SessionDelivery } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
-import { type Lanes, openLanes } from '#core/lane.ts'
-import type { Log } from '#core/log.ts'
-import type { Counter } from '#core/metrics.ts'
+import { type Lanes, openLanes } from '#core/lanes/lane.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
-import { type Ownership, partitionOf } from '#core/ownership.ts'
+import type { Log } from '#core/observing/log.ts'
+import type { Counter } from '#core/observing/metrics.ts'
+import { type Ownership, partitionOf } from '#core/ownership/ownership.ts'
+import type { ConnectionFacts } from '#core/ownership/registry.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import type { ConnectionFacts } from '#core/registry.ts'
+import type { Config } from '#core/settings/config.ts'
+import { type Auth, accountsAuth } from '#core/storage/auth.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid, prepareDomain } from '#xmpp/jid.ts'
 import type { ScanLimits } from '#xmpp/scan.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
-import { Admission } from './admission.ts'
-import { Capabilities } from './caps.ts'
-import type { Tls } from './certificates.ts'
-import { isStranger, type OnConnection } from './connection.ts'
-import { receiveDeliveries } from './deliveries.ts'
-import { Debtors, pacesOf } from './rate.ts'
+import { Admission } from './listeners/admission.ts'
+import type { Tls } from './listeners/certificates.ts'
+import { isStranger, type OnConnection } from './listeners/connection.ts'
+import { listenTcp } from './listeners/tcp.ts'
+import { listenWebSocket } from './listeners/websocket.ts'
 import { answerResyncs, endSessions } from './resync.ts'
 import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
 import { Offers } from './sasl/offer.ts'
-import type { EdgeSession } from './session.ts'
-import { ClientStream } from './stream.ts'
-import { EndedSessions } from './stream-management.ts'
-import { listenTcp } from './tcp.ts'
-import { Turns } from './turns.ts'
-import { Watching } from './watching.ts'
-import { listenWebSocket } from './websocket.ts'
-import { Wheel } from './wheel.ts'
+import type { EdgeSession } from './sessions/session.ts'
+import { EndedSessions } from './sessions/stream-management.ts'
+import { Wheel } from './sessions/wheel.ts'
+import { Debtors, pacesOf } from './streams/rate.ts'
+import { ClientStream } from './streams/stream.ts'
+import { Turns } from './streams/turns.ts'
+import { Capabilities } from './watching/caps.ts'
+import { receiveDeliveries } from './watching/deliveries.ts'
+import { Watching } from './watching/watching.ts'
 
 /** What a stream needs of the edge it runs on. */
 export interface Edge {
@@ -66,7 +66,7 @@ export interface Edge {
   readonly watched: Set<EdgeSession>
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
   readonly early: Map<string, SessionDelivery[]>
-  /** Owners may die, and new ones want to know whom clients see by directed presence (edge/showing.ts). */
+  /** Owners may die, and new ones want to know whom clients see by directed presence (edge/sessions/showing.ts). */
   readonly tellsSeen: boolean
   /** Of the clients here (XEP-0115). */
   readonly capabilities: Capabilities<EdgeSession>
@@ -75,9 +75,9 @@ export interface Edge {
   /** Who sees whom. */
   readonly watching: Watching
   readonly streams: Set<ClientStream>
-  /** Those of them that have not taken what they were sent (edge/stream.ts), looked at once a second. */
+  /** Those of them that have not taken what they were sent (edge/streams/stream.ts), looked at once a second. */
   readonly lagging: Set<ClientStream>
-  /** How fast a stream is read, and those that are not read from because they were faster (edge/rate.ts). */
+  /** How fast a stream is read, and those that are not read from because they were faster (edge/streams/rate.ts). */
   readonly paces: ReturnType<typeof pacesOf>
   readonly debtors: Debtors
   /** Who may log in now. */
@@ -375,7 +375,7 @@ function saslServers({ config, clock, metrics }: Process, auth: Auth, log: Log):
 /** Of a stream that has logged in. */
 interface BoundLogin {
   readonly about: ConnectionFacts
-  /** Of the credentials it has logged in by (core/auth.ts). */
+  /** Of the credentials it has logged in by (core/storage/auth.ts). */
   readonly generation: number
 }
 

@@ -1,16 +1,15 @@
 // An edge and its owners, when one of them has lost something.
 //
-// An owner who is new is told what he must know of the sessions here (core/resync.ts): the edge holds the sockets. It does so
+// An owner who is new is told what he must know of the sessions here (core/ownership/resync.ts): the edge holds the sockets. It does so
 // when it goes by the ownership row that the owner goes by. From then on what is unacked is on its way to the new owner and
 // nobody else: so what is told is what was handled, and the rest comes behind it.
 //
-// An edge that was taken for dead, or is without the bus that others have, ends its sessions: their owners have. Where deliveries are lost, see edge/refresh.ts.
+// An edge that was taken for dead, or is without the bus that others have, ends its sessions: their owners have. Where deliveries are lost, see edge/watching/refresh.ts.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Subscription } from '#bus/bus.ts'
 import { type Fields, WATCHES_SINCE } from '#core/envelope.ts'
-import { FRAME_BYTES } from '#core/lane-frame.ts'
-import { PARTITIONS, partitionOf } from '#core/ownership.ts'
-import type { Process } from '#core/process.ts'
+import { FRAME_BYTES } from '#core/lanes/lane-frame.ts'
+import { PARTITIONS, partitionOf } from '#core/ownership/ownership.ts'
 import {
   beginPart,
   endPart,
@@ -20,14 +19,15 @@ import {
   type ToldWatches,
   writeSession,
   writeWatches,
-} from '#core/resync-frame.ts'
+} from '#core/ownership/resync-frame.ts'
+import type { Process } from '#core/process.ts'
 import { Writer } from '#core/wire.ts'
 import { StreamError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'
-import type { Watched } from './audience.ts'
 import type { Edge } from './main.ts'
-import type { EdgeSession } from './session.ts'
-import { listOf } from './watching.ts'
+import type { EdgeSession } from './sessions/session.ts'
+import type { Watched } from './watching/audience.ts'
+import { listOf } from './watching/watching.ts'
 
 /** How often is looked whether the row is known, and for how long: then the owner asks again, or has lost them, too. */
 const LOOK_MS = 25

@@ -1,12 +1,13 @@
 // What may be asked about accounts by whoever runs the server: a fixed list of calls, passed on to the account's owner.
 //
 // The control socket (control.ts) and the command line at rest (at-rest.ts) both perform requests by this one function.
-import { Accounts } from '#core/accounts.ts'
+
 import { type Caller, openCaller } from '#core/call.ts'
-import { Commit } from '#core/commit.ts'
-import { directLog } from '#core/direct-log.ts'
+import { Commit } from '#core/commits/commit.ts'
+import { directLog } from '#core/commits/direct-log.ts'
 import type { Process } from '#core/process.ts'
-import { Store } from '#core/store.ts'
+import { Accounts } from '#core/storage/accounts.ts'
+import { Store } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { operatorCalls } from './operator-calls.ts'
 import { demandDomain, domainOf, type Fields, isRecord, parseAccount } from './requests.ts'

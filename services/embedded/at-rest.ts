@@ -3,10 +3,10 @@
 // Accounts are made and removed by those who own them while the server runs: so contacts hear of a removal, and every
 // row goes that a module knows of. Here the same roles do the same, and stop when they have nothing under way.
 import { type Clock, systemClock } from '#core/clock.ts'
-import type { Config } from '#core/config.ts'
 import { Lifecycle } from '#core/lifecycle.ts'
-import type { Log } from '#core/log.ts'
 import type { AnyModule } from '#core/module.ts'
+import type { Log } from '#core/observing/log.ts'
+import type { Config } from '#core/settings/config.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
 import type { ClosableTable, Table } from '#table/table.ts'

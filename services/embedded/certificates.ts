@@ -1,8 +1,9 @@
 // Which certificates the configuration means: opened by a server that starts, looked at by `rookery check`.
-import type { Config } from '#core/config.ts'
+
 import type { Process } from '#core/process.ts'
-import { CertificateError, readCertificates } from '#edge/certificate.ts'
-import { type CertificateSources, Certificates, readClientCa } from '#edge/certificates.ts'
+import type { Config } from '#core/settings/config.ts'
+import { CertificateError, readCertificates } from '#edge/listeners/certificate.ts'
+import { type CertificateSources, Certificates, readClientCa } from '#edge/listeners/certificates.ts'
 
 /** Throws CertificateError. */
 export async function openCertificates(process: Process): Promise<Certificates> {

@@ -1,7 +1,7 @@
-// Calls of whoever runs the server about groups of a domain (core/group-administration.ts). A group is named as NAME@DOMAIN where an
+// Calls of whoever runs the server about groups of a domain (core/groups/group-administration.ts). A group is named as NAME@DOMAIN where an
 // account stands in other calls.
-import { type GroupChange, groupsOf, parseGroup } from '#core/group-administration.ts'
-import { SEEN_BY, type SeenBy } from '#core/groups.ts'
+import { type GroupChange, groupsOf, parseGroup } from '#core/groups/group-administration.ts'
+import { SEEN_BY, type SeenBy } from '#core/groups/groups.ts'
 import type { Process } from '#core/process.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'

@@ -2,11 +2,12 @@
 //
 // This is what `rookery run` starts by default, and all that a laptop needs. Nothing here decides anything: it makes
 // the parts and hands them on to be served.
-import type { Config } from '#core/config.ts'
-import { Health } from '#core/health.ts'
+
 import { Lifecycle } from '#core/lifecycle.ts'
-import type { Log } from '#core/log.ts'
 import type { AnyModule } from '#core/module.ts'
+import { Health } from '#core/observing/health.ts'
+import type { Log } from '#core/observing/log.ts'
+import type { Config } from '#core/settings/config.ts'
 import { startControl } from './control.ts'
 import { makeDataFolder, makeProcess, openTable, soleFoundations } from './parts.ts'
 import { ROLES, type Running, serve } from './serve.ts'

@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { findModules } from '#core/lifecycle.ts'
 import type { AnyModule } from '#core/module.ts'
-import type { ModuleOptions } from '#core/options.ts'
+import type { ModuleOptions } from '#core/settings/options.ts'
 import { presenceModules } from '#presence/main.ts'
 
 /** Whether the configuration may leave it out. What a role brings with it, it cannot do without. */

@@ -1,13 +1,14 @@
 // Starting the roles of a process, in whatever form: those that own accounts, then what clients reach, ports last.
 //
 // Nothing here knows whether it is all there is or one process of many: that is in what the process is made of (parts.ts).
-import type { Config } from '#core/config.ts'
-import type { Health } from '#core/health.ts'
+
 import type { Lifecycle } from '#core/lifecycle.ts'
-import type { RoleName } from '#core/ownership.ts'
+import type { Health } from '#core/observing/health.ts'
+import type { RoleName } from '#core/ownership/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import type { CertificatePair } from '#edge/certificate.ts'
-import type { Certificates } from '#edge/certificates.ts'
+import type { Config } from '#core/settings/config.ts'
+import type { CertificatePair } from '#edge/listeners/certificate.ts'
+import type { Certificates } from '#edge/listeners/certificates.ts'
 import { type RunningEdge, startEdge } from '#edge/main.ts'
 import { startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'

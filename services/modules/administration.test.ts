@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
-import { decodeCredentials, verifyPassword } from '#core/scram-keys.ts'
+import { decodeCredentials, verifyPassword } from '#core/storage/scram-keys.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { give, given } from '#test/commands.ts'

@@ -5,9 +5,9 @@
 // Left out are lists of who may not be talked to (§4.11, §4.12), the list of administrators, which is in the configuration,
 // and the end of the process (§4.30, §4.31), which is for whoever can start it again.
 import type { Reached } from '#core/administration.ts'
-import { mayManage } from '#core/hosts.ts'
 import { type App, defineModule } from '#core/module.ts'
-import type { MaybePromise } from '#core/store.ts'
+import { mayManage } from '#core/settings/hosts.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Field, type Form, makeField, makeForm } from '#xmpp/form.ts'
 import { bareOf, type Jid, JidError, parseJid } from '#xmpp/jid.ts'

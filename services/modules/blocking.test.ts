@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { type AnyModule, defineModule } from '#core/module.ts'
-import { CONFIRM_TIMEOUT_MS } from '#core/shared.ts'
+import { CONFIRM_TIMEOUT_MS } from '#core/storage/shared.ts'
 import { memoryTable } from '#table/memory.ts'
 import { type Table, TableUnavailable } from '#table/table.ts'
 import { type Answer, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'

@@ -9,9 +9,9 @@
 // that serves him. What goes to a bare JID, as broadcasts do, is not stopped by a block of one of its resources (§6).
 import { DROP, type Hidden } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall } from '#core/module.ts'
-import { elementText, jsonOf } from '#core/portable.ts'
-import type { SharedRecord } from '#core/shared.ts'
-import type { MaybePromise } from '#core/store.ts'
+import { elementText, jsonOf } from '#core/storage/portable.ts'
+import type { SharedRecord } from '#core/storage/shared.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { factsOf } from '#core/hosts.ts'
+import { factsOf } from '#core/settings/hosts.ts'
 import { harness } from '#test/harness.ts'
 import { capsHash } from '#xmpp/caps.ts'
 import { attr, el } from '#xmpp/stanza.ts'

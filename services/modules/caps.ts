@@ -1,6 +1,7 @@
-// XEP-0115: Entity Capabilities: the server's own, in its stream features. Those of clients: edge/caps.ts.
-import { factsOf } from '#core/hosts.ts'
+// XEP-0115: Entity Capabilities: the server's own, in its stream features. Those of clients: edge/watching/caps.ts.
+
 import { type AnyModule, defineModule, type ServerFacts } from '#core/module.ts'
+import { factsOf } from '#core/settings/hosts.ts'
 import { capsHash, NS_CAPS } from '#xmpp/caps.ts'
 import { NS_OURS } from '#xmpp/ns.ts'
 import { el } from '#xmpp/stanza.ts'

@@ -8,9 +8,9 @@
 // A session belongs to the one resource that began it. It is forgotten when it is completed, canceled or left alone for
 // too long; its id shows that it was once given here, so that one that has ended can be told from one that never was.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import { isAdmin } from '#core/hosts.ts'
 import { type App, defineModule, type IqCall } from '#core/module.ts'
-import type { MaybePromise } from '#core/store.ts'
+import { isAdmin } from '#core/settings/hosts.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Field, type Form, formElement, formOf, submitted } from '#xmpp/form.ts'
 import { randomId } from '#xmpp/id.ts'
@@ -24,7 +24,7 @@ const NS = 'http://jabber.org/protocol/commands'
 export interface Command {
   readonly node: string
   readonly name: string
-  /** `admin`: who administers the domain that is asked (core/hosts.ts). `self`: each account of the domain, about itself. */
+  /** `admin`: who administers the domain that is asked (core/settings/hosts.ts). `self`: each account of the domain, about itself. */
   readonly who: 'admin' | 'self'
   /** One form for each stage, in their order; each sees what was filled in before it. Without one it is done at once. */
   readonly stages?: readonly ((call: CommandCall) => MaybePromise<Form>)[]

@@ -3,7 +3,7 @@
 // What is not set is not shown: an address that nobody reads is worse than none. The form follows from the options
 // alone, so that it is in the caps hash of every edge's stream features as in what disco.ts answers.
 import { defineModule } from '#core/module.ts'
-import type { OptionSpec } from '#core/options.ts'
+import type { OptionSpec } from '#core/settings/options.ts'
 import { formElement, makeField, makeForm } from '#xmpp/form.ts'
 
 const NS_SERVERINFO = 'http://jabber.org/network/serverinfo'

@@ -1,6 +1,6 @@
 // XEP-0203: Delayed Delivery: what others say that this server has held back.
 //
-// Notes of ours are put in behind the hooks, by whoever has kept a message (offline.ts, edge/stream-management.ts); so one that
+// Notes of ours are put in behind the hooks, by whoever has kept a message (offline.ts, edge/sessions/stream-management.ts); so one that
 // a message has already when it comes for an account is not ours.
 import { defineModule } from '#core/module.ts'
 import { withoutDelayBy } from '#xmpp/delay.ts'

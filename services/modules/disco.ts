@@ -2,9 +2,10 @@
 //
 // What is announced follows from the metadata and options of the modules and from nothing else, so that every edge computes the
 // same hash of it for its stream features (caps.ts) as this module answers with. Only items come and go at run time.
-import { factsOf } from '#core/hosts.ts'
+
 import { type AnyModule, type App, defineModule, type IqCall, type ServerFacts } from '#core/module.ts'
-import type { MaybePromise } from '#core/store.ts'
+import { factsOf } from '#core/settings/hosts.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { NS_DISCO_INFO } from '#xmpp/ns.ts'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Administration } from '#core/administration.ts'
-import { groupsOf } from '#core/group-administration.ts'
+import { groupsOf } from '#core/groups/group-administration.ts'
 import { give, given } from '#test/commands.ts'
 import { type HarnessOptions, harness, type TestServer } from '#test/harness.ts'
 import { values } from '#xmpp/form.ts'

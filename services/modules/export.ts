@@ -1,15 +1,15 @@
 // XEP-0227: Portable Import/Export Format for XMPP-IM Servers: all that is stored of one account, in one document.
 //
 // What is there follows from the store, and not from a list: every row of the account and every entry of every journal is
-// in the document. Modules say how theirs are written (core/portable.ts); what nobody writes, also of a module that is
+// in the document. Modules say how theirs are written (core/storage/portable.ts); what nobody writes, also of a module that is
 // disabled, comes as it is stored. Passwords' keys alone stay here (§6). Beside it stands which groups the account is in.
 //
 // A document may be large, so it is made in pages, each from the place where the last one ended. The parts are what the
 // modules write, in their order, then the other rows, then the other journals.
 import type { Administration } from '#core/administration.ts'
 import { type App, defineModule } from '#core/module.ts'
-import { jsonOf, NS_PORTABLE, type Portable } from '#core/portable.ts'
-import { ACCOUNT_RECORD } from '#core/store.ts'
+import { jsonOf, NS_PORTABLE, type Portable } from '#core/storage/portable.ts'
+import { ACCOUNT_RECORD } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { makeField, makeForm } from '#xmpp/form.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'

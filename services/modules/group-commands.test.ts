@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { groupsOf } from '#core/group-administration.ts'
+import { groupsOf } from '#core/groups/group-administration.ts'
 import { give, given } from '#test/commands.ts'
 import { harness, type TestClient } from '#test/harness.ts'
 import { formElement, parseForm, values } from '#xmpp/form.ts'

@@ -1,9 +1,9 @@
-// Groups of one organisation (core/groups.ts), in the clients of those who administer a domain: ad-hoc commands (commands.ts).
+// Groups of one organisation (core/groups/groups.ts), in the clients of those who administer a domain: ad-hoc commands (commands.ts).
 //
 // XEP-0133 has none for it. They stand beside its commands and do what `rookery group` does, for the groups of the domain that
 // is asked.
-import { type GroupChange, type GroupFacts, parseGroup } from '#core/group-administration.ts'
-import { SEEN_BY, type SeenBy } from '#core/groups.ts'
+import { type GroupChange, type GroupFacts, parseGroup } from '#core/groups/group-administration.ts'
+import { SEEN_BY, type SeenBy } from '#core/groups/groups.ts'
 import { type App, defineModule } from '#core/module.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Field, type Form, makeField, makeForm } from '#xmpp/form.ts'

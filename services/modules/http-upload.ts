@@ -1,16 +1,17 @@
 // XEP-0363: HTTP File Upload. Who may put a file where; the web role takes it and serves it (web/uploads.ts), or a bucket does.
 //
-// A slot is an address that has in it, sealed, all there is to know of the file (core/upload-address.ts). What an account
+// A slot is an address that has in it, sealed, all there is to know of the file (core/files/upload-address.ts). What an account
 // has is counted when slots are given out, by the day on which they were: used or not, so that nobody has to report back. What
 // was given out on a day expires on one day, so a number for each day that is kept is all there is to count. The names of the
 // files are kept as long as they, to remove them with the account.
 //
 //   pk = a#romeo@example.org           sk = uploads           [[20752, 3, 81920], …]   the day, slots, bytes
 //   pk = j#uploads#romeo@example.org   sk = 00mh3k…-q7Zk3m    { "key": "20782/0f3c…", "name": "balcony.jpg", "size": 4096 }
+
+import { DAY_MS, isFileName, makeFile, pathOf, slotQuery, type UploadedFile } from '#core/files/upload-address.ts'
+import { openUploads, UPLOAD_MODULE, UPLOAD_SECRET, type UploadOptions, type Uploads, uploadBase } from '#core/files/uploads.ts'
 import { type App, defineModule } from '#core/module.ts'
-import type { AccountJournal, AccountRecord } from '#core/store.ts'
-import { DAY_MS, isFileName, makeFile, pathOf, slotQuery, type UploadedFile } from '#core/upload-address.ts'
-import { openUploads, UPLOAD_MODULE, UPLOAD_SECRET, type UploadOptions, type Uploads, uploadBase } from '#core/uploads.ts'
+import type { AccountJournal, AccountRecord } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { formElement, makeField, makeForm } from '#xmpp/form.ts'
 import { randomId } from '#xmpp/id.ts'

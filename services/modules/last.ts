@@ -9,7 +9,7 @@
 // That a resource has gone is seen where its account is told of it, as its own resources are (RFC 6121 §4.5.2): so it
 // makes no difference whether a client took its leave or was cut off.
 import { type App, defineModule, type IqCall } from '#core/module.ts'
-import type { AccountRecord } from '#core/store.ts'
+import type { AccountRecord } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'

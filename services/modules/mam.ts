@@ -1,13 +1,14 @@
 // XEP-0313: Message Archive Management, and XEP-0359: the stanza-id that says where a message is in it.
 //
 // An archive is a journal with one entry per message: the stanza as it was sent or received, under its archive id, and a
-// thread per peer. It is written before anything is delivered and acked when it is durable (core/commit.ts), so what a
+// thread per peer. It is written before anything is delivered and acked when it is durable (core/commits/commit.ts), so what a
 // client was told has arrived is here. Messages are kept and given as bytes: nothing is parsed on either way.
-import { archiveIdTime } from '#core/archive-id.ts'
+
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import type { OfflineMessage, Passage } from '#core/hooks.ts'
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
-import type { AccountJournal } from '#core/store.ts'
+import { archiveIdTime } from '#core/storage/archive-id.ts'
+import type { AccountJournal } from '#core/storage/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
@@ -16,9 +17,9 @@ import { setElement } from '#xmpp/rsm.ts'
 import { type Element, el, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
 import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
-import { ArchiveExpiry } from './archive-expiry.ts'
-import { ArchiveSizes } from './archive-size.ts'
-import { type ArchiveQuery, archiveQueryOf, FORM, mayBeArchived, NS_MAM } from './mam-query.ts'
+import { ArchiveExpiry } from './archive/archive-expiry.ts'
+import { ArchiveSizes } from './archive/archive-size.ts'
+import { type ArchiveQuery, archiveQueryOf, FORM, mayBeArchived, NS_MAM } from './archive/mam-query.ts'
 import { hasIdOf, removeForgedIds, STANZA_ID_NAME } from './stanza-id.ts'
 import { isWorthArchiving } from './worth-archiving.ts'
 

@@ -13,12 +13,13 @@
 //
 // That row comes with the account's others, so that whoever has nothing waiting logs in without a look at the journal. It is
 // written ahead of the first message, and goes when a login finds nothing: what is removed then is durable.
-import { archiveIdTime } from '#core/archive-id.ts'
+
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import { DROP, type OfflineMessage } from '#core/hooks.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
-import { NS_PORTABLE, stanzaText } from '#core/portable.ts'
-import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
+import { archiveIdTime } from '#core/storage/archive-id.ts'
+import { NS_PORTABLE, stanzaText } from '#core/storage/portable.ts'
+import type { AccountJournal, AccountRecord, MaybePromise } from '#core/storage/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { Children } from '#xmpp/children.ts'
 import { delayedBy, isDelayedBy } from '#xmpp/delay.ts'
@@ -84,7 +85,7 @@ export default defineModule<void, Options>({
 /** Accounts whose counts are kept in memory; the next time, the others are counted again. */
 const COUNTS_MAX = 50_000
 /**
- * What keeping one message for a session takes besides the entry, with the note of when it came (edge/stream-management.ts).
+ * What keeping one message for a session takes besides the entry, with the note of when it came (edge/sessions/stream-management.ts).
  * A portion is half of what a session with a stream may have: the rest is for what else comes at a login.
  */
 const GIVEN_COST_BYTES = 768

@@ -11,9 +11,9 @@ import blocking from './blocking.ts'
 import commands from './commands.ts'
 import disco, { NS_DISCO_INFO, NS_DISCO_ITEMS } from './disco.ts'
 import exporting from './export.ts'
+import type { PepLimits } from './pep/pep-store.ts'
+import { NS_EVENT, NS_OWNER, NS_PUBSUB } from './pep/pep-words.ts'
 import pep from './pep.ts'
-import type { PepLimits } from './pep-store.ts'
-import { NS_EVENT, NS_OWNER, NS_PUBSUB } from './pep-words.ts'
 
 const NS_ERRORS = `${NS_PUBSUB}#errors`
 const TUNE = 'http://jabber.org/protocol/tune'

@@ -4,18 +4,18 @@
 // pep-access.ts says who may, and pep-events.ts tells who is to hear of it. XEP-0222 and XEP-0223, what clients keep in public
 // and in private, are publish-options; avatars, nicknames, bookmarks, keys of OMEMO and the rest are nodes like any other.
 import { defineModule } from '#core/module.ts'
-import { elementText, jsonOf } from '#core/portable.ts'
+import { elementText, jsonOf } from '#core/storage/portable.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { type Element, el } from '#xmpp/stanza.ts'
 import disco, { NS_DISCO_INFO, NS_DISCO_ITEMS } from './disco.ts'
-import { PepAccess } from './pep-access.ts'
-import { type Config, configForm, metaDataForm } from './pep-config.ts'
-import { PepEvents } from './pep-events.ts'
-import { PepOwner } from './pep-owner.ts'
-import { PepRequests, visibleNodes } from './pep-requests.ts'
-import { PepService, type Publication } from './pep-service.ts'
-import { type PepLimits, type PepNode, PepStore, type StoredItem } from './pep-store.ts'
-import { NS_OWNER, NS_PUBSUB } from './pep-words.ts'
+import { PepAccess } from './pep/pep-access.ts'
+import { type Config, configForm, metaDataForm } from './pep/pep-config.ts'
+import { PepEvents } from './pep/pep-events.ts'
+import { PepOwner } from './pep/pep-owner.ts'
+import { PepRequests, visibleNodes } from './pep/pep-requests.ts'
+import { PepService, type Publication } from './pep/pep-service.ts'
+import { type PepLimits, type PepNode, PepStore, type StoredItem } from './pep/pep-store.ts'
+import { NS_OWNER, NS_PUBSUB } from './pep/pep-words.ts'
 import { elementsOf } from './stored-xml.ts'
 
 /** For modules that convert from and to what they keep. In the order of the account, in the role presence. */

@@ -6,8 +6,8 @@
 //   pk = j#private#romeo@example.org   sk = SHA-256 of the namespace, and 'b'   the elements, as XML
 import { createHash } from 'node:crypto'
 import { type App, defineModule } from '#core/module.ts'
-import { elementText } from '#core/portable.ts'
-import type { AccountJournal } from '#core/store.ts'
+import { elementText } from '#core/storage/portable.ts'
+import type { AccountJournal } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { type Element, el } from '#xmpp/stanza.ts'

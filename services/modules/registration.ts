@@ -2,8 +2,9 @@
 //
 // A stranger may only ask for the fields and fill them in, where registration is open; all else is about the account
 // that the asker is logged in as. Field names are those of the schema; a data form is not offered, so none is read.
-import { factsOf, isAdminAnywhere } from '#core/hosts.ts'
+
 import { type App, defineModule, type IqCall } from '#core/module.ts'
+import { factsOf, isAdminAnywhere } from '#core/settings/hosts.ts'
 import { type StanzaCondition, StanzaError } from '#xmpp/error.ts'
 import { type Jid, makeJid, prepareLocal } from '#xmpp/jid.ts'
 import { childOf, type Element, el, textOf } from '#xmpp/stanza.ts'

@@ -4,7 +4,7 @@
 // to that, and his activation comes to it again, whatever number of routers there are. So each needs an address of its own that clients
 // reach. Whose address changes in between, because the account has got another owner, is told item-not-found, and tries again.
 import { createHash } from 'node:crypto'
-import { BytestreamProxy } from '#core/bytestream-proxy.ts'
+import { BytestreamProxy } from '#core/files/bytestream-proxy.ts'
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, JidError, parseJid } from '#xmpp/jid.ts'

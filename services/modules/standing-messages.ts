@@ -8,7 +8,7 @@
 //   pk = a#romeo@example.org     sk = greeted             { "motd": id, "welcomed": true }
 import { demandText } from '#core/administration.ts'
 import { type App, defineModule, type Session } from '#core/module.ts'
-import type { AccountRecord } from '#core/store.ts'
+import type { AccountRecord } from '#core/storage/store.ts'
 import { makeField } from '#xmpp/form.ts'
 import { randomId } from '#xmpp/id.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'

@@ -9,8 +9,8 @@
 //   pk = a#romeo@example.org         sk = vcard   { "photo": SHA-1, or '' }
 import { createHash } from 'node:crypto'
 import { type App, defineModule } from '#core/module.ts'
-import { elementText } from '#core/portable.ts'
-import type { AccountJournal, AccountRecord, MaybePromise } from '#core/store.ts'
+import { elementText } from '#core/storage/portable.ts'
+import type { AccountJournal, AccountRecord, MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { childOf, type Element, el, type Stanza, textOf, withChildBehind, withChildren } from '#xmpp/stanza.ts'

@@ -6,13 +6,13 @@
 // where anybody is admitted, whoever that is: nothing is looked up, and the roster not read. All that others are told waits
 // for what the account has staged, in the order in which it came about.
 import type { Watch } from '#core/envelope.ts'
-import type { OfAccounts } from '#core/held.ts'
 import type { Hidden } from '#core/hooks.ts'
-import type { Counter } from '#core/metrics.ts'
 import type { ShownOptions } from '#core/module.ts'
-import type { ShownTo } from '#core/multicast.ts'
+import type { ShownTo } from '#core/multicast/multicast.ts'
+import type { Counter } from '#core/observing/metrics.ts'
 import type { Owner } from '#core/owner.ts'
-import type { BoundSession } from '#core/registry.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import type { BoundSession } from '#core/ownership/registry.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { DirectedPresence } from './directed.ts'

@@ -1,12 +1,13 @@
 // Accounts that have come from another owner, or whose block list may have changed unheard: who sees them is made certain.
 //
-// Edges have told who watches whom, and who is admitted (core/resync.ts). That may be wrong: the owner before may have died
+// Edges have told who watches whom, and who is admitted (core/ownership/resync.ts). That may be wrong: the owner before may have died
 // between a change of the roster and what he would have said of it. So an account is in doubt until it has been settled: before
 // it shows anything, or here, in the background, a few at a time. Nobody waits for that.
-import type { OfAccounts } from '#core/held.ts'
+
 import type { Owner } from '#core/owner.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import type { ToldWatches } from '#core/ownership/resync-frame.ts'
 import { inPortions, type Pace } from '#core/portions.ts'
-import type { ToldWatches } from '#core/resync-frame.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import type { Audiences } from './audiences.ts'
 import type { Resources } from './resources.ts'

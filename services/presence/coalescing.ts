@@ -7,7 +7,7 @@
 // within one window and a step, which bounds it by what comes in that time. Nothing here knows who is told: presences.ts
 // says what is a change (Availability.set), and `send` tells; what was not sent yet is what no watcher may be greeted with.
 import type { Clock, Timer } from '#core/clock.ts'
-import type { OfAccounts } from '#core/held.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { samePresence } from './canonical.ts'
 

@@ -1,8 +1,8 @@
 // Groups where there are several presence services: a change that one was not told of, and one that dies.
 import { afterEach, expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
-import { type GroupAdministration, groupsOf } from '#core/group-administration.ts'
-import { CHECK_MS } from '#core/group-directory.ts'
+import { type GroupAdministration, groupsOf } from '#core/groups/group-administration.ts'
+import { CHECK_MS } from '#core/groups/group-directory.ts'
 import { PASSWORD } from '#edge/edge.fixture.ts'
 import { Cluster, ClusterClient, type ClusterProcess } from '#test/cluster-harness.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type GroupAdministration, type GroupChange, groupsOf } from '#core/group-administration.ts'
+import { type GroupAdministration, type GroupChange, groupsOf } from '#core/groups/group-administration.ts'
 import disco from '#modules/disco.ts'
 import { memoryTable } from '#table/memory.ts'
 import { isCluster } from '#test/form.ts'

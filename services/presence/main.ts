@@ -1,17 +1,17 @@
 // The presence service: rosters, subscriptions and presence of the accounts it owns.
 import type { CallHandlers } from '#core/call.ts'
 import type { Fields, Origin, Watch } from '#core/envelope.ts'
-import { groupsOf } from '#core/group-administration.ts'
-import type { OfAccounts } from '#core/held.ts'
+import { groupsOf } from '#core/groups/group-administration.ts'
 import type { Passage } from '#core/hooks.ts'
 import type { ShownOptions } from '#core/module.ts'
 import { Owner } from '#core/owner.ts'
-import { takePassedOn } from '#core/pass-on.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import { type BoundSession, Registry } from '#core/ownership/registry.ts'
+import type { ToldSession, ToldWatches } from '#core/ownership/resync-frame.ts'
 import type { LazyPassage } from '#core/passage.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { type BoundSession, Registry } from '#core/registry.ts'
-import type { ToldSession, ToldWatches } from '#core/resync-frame.ts'
 import type { RolePart } from '#core/role.ts'
+import { takePassedOn } from '#core/storage/pass-on.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -205,7 +205,7 @@ class PresencePart implements RolePart {
 
   edgeDied(edge: string): void {
     this.#audiences.watches.removeEdge(edge)
-    this.#owner.multicast.order({ edge, session: '' }, 'forgotten', {}) // should it live all the same, it tells again (edge/refresh.ts)
+    this.#owner.multicast.order({ edge, session: '' }, 'forgotten', {}) // should it live all the same, it tells again (edge/watching/refresh.ts)
   }
 
   adoptWatches(told: readonly ToldWatches[]): void {

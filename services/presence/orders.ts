@@ -1,4 +1,4 @@
-// What the owner of an account tells the edges that its sessions are at, of whom these watch (edge/audience.ts).
+// What the owner of an account tells the edges that its sessions are at, of whom these watch (edge/watching/audience.ts).
 //
 //   watch    account, contacts, whole?   the session that is named watches these from here on; where none is, all of the
 //                                        account there do; whole: and nobody else
@@ -7,7 +7,7 @@
 //
 // Lists are texts, a line for each.
 import type { Owner } from '#core/owner.ts'
-import type { BoundSession } from '#core/registry.ts'
+import type { BoundSession } from '#core/ownership/registry.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Resources } from './resources.ts'
 

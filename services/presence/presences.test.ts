@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
 import { defineModule } from '#core/module.ts'
-import { QUIET_MS } from '#core/readings.ts'
+import { QUIET_MS } from '#core/storage/readings.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'

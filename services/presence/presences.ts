@@ -3,14 +3,14 @@
 // Who sees a broadcast is for audiences.ts to say: one that changes something goes there, and costs no look-up of anybody. What an
 // account tells others waits for what it has staged: presence must not overtake the end of a subscription, nor the other way round.
 import type { Fields, Origin } from '#core/envelope.ts'
-import type { OfAccounts } from '#core/held.ts'
 import type { Hidden } from '#core/hooks.ts'
-import type { Counter } from '#core/metrics.ts'
+import type { Counter } from '#core/observing/metrics.ts'
 import type { Owner } from '#core/owner.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import { BoundSession } from '#core/ownership/registry.ts'
+import type { ToldSession, ToldWatches } from '#core/ownership/resync-frame.ts'
 import { inPortions, type Pace } from '#core/portions.ts'
 import { knownPriority, priorityOf } from '#core/priority.ts'
-import { BoundSession } from '#core/registry.ts'
-import type { ToldSession, ToldWatches } from '#core/resync-frame.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { copyOf, readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Audiences } from './audiences.ts'
@@ -73,7 +73,7 @@ export class Presences {
 
   async #wereMissed(edge: string, sessions: readonly BoundSession[]): Promise<void> {
     const { multicast, process } = this.#owner
-    multicast.order({ edge, session: '' }, 'missed', {}) // it asks for what they should have seen (edge/refresh.ts)
+    multicast.order({ edge, session: '' }, 'missed', {}) // it asks for what they should have seen (edge/watching/refresh.ts)
     await inPortions(process.clock, MISSED_PACE, sessions, (portion) => {
       for (const session of portion)
         if (this.#resources.sessions.byId(session.jid.bare, session.session) === session)

@@ -7,8 +7,8 @@
 import type { Owner } from '#core/owner.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Audiences } from './audiences.ts'
-import type { RosterView } from './merged-roster.ts'
 import type { Resources } from './resources.ts'
+import type { RosterView } from './roster/merged-roster.ts'
 import type { Rosters } from './roster.ts'
 import { sees } from './subscription.ts'
 

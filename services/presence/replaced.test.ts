@@ -1,7 +1,7 @@
 // A client comes back as the resource that it had, at another edge; what it said before comes again, and last.
 import { expect, test } from 'vitest'
 import { type Origin, writeEnvelope } from '#core/envelope.ts'
-import { saidMsOf, writeLaneHead } from '#core/lane-frame.ts'
+import { saidMsOf, writeLaneHead } from '#core/lanes/lane-frame.ts'
 import { Writer } from '#core/wire.ts'
 import { harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'

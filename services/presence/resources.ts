@@ -1,17 +1,17 @@
 // What is known of the resources of all accounts owned here: who is connected, and what they have shown (availability.ts).
 
-import type { OfAccounts } from '#core/held.ts'
 import { DROP, type Hidden } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import type { BoundSession, Registry } from '#core/ownership/registry.ts'
 import { LazyPassage } from '#core/passage.ts'
-import type { BoundSession, Registry } from '#core/registry.ts'
-import type { MaybePromise } from '#core/store.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { TableUnavailable } from '#table/table.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { AVAILABILITY_LIMITS, Availability, type AvailabilityLimits, type AvailableResource } from './availability.ts'
+import type { RosterItem } from './roster/roster-item.ts'
 import type { Rosters } from './roster.ts'
-import type { RosterItem } from './roster-item.ts'
 
 export type RosterItems = ReadonlyMap<string, RosterItem>
 

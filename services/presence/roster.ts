@@ -6,18 +6,18 @@
 // What a client sees, and who sees the account, is that and what groups of its domain give, put together in `read`
 // (merged-roster.ts). A contact that a group gives has a row only where the user has said something of him. He can be named and
 // put into more groups, and not be removed: that is not-acceptable, as in Openfire, while the group gives him.
-import type { DomainGroups } from '#core/groups.ts'
+import type { DomainGroups } from '#core/groups/groups.ts'
 import { type App, defineModule, type IqCall, type Session } from '#core/module.ts'
-import { elementText, jsonOf, stanzaText } from '#core/portable.ts'
-import type { AccountMap, AccountRecord, MaybePromise } from '#core/store.ts'
+import { elementText, jsonOf, stanzaText } from '#core/storage/portable.ts'
+import type { AccountMap, AccountRecord, MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { randomId } from '#xmpp/id.ts'
 import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_ROSTER } from '#xmpp/ns.ts'
 import { type Element, el, stanza } from '#xmpp/stanza.ts'
 import { serialise } from '#xmpp/xml.ts'
-import { GroupChanges, PARTLY } from './group-changes.ts'
-import { groupsSeen, type RosterView, rosterView } from './merged-roster.ts'
+import { GroupChanges, PARTLY } from './roster/group-changes.ts'
+import { groupsSeen, type RosterView, rosterView } from './roster/merged-roster.ts'
 import {
   answerFor,
   demandRoom,
@@ -33,7 +33,7 @@ import {
   rosterElement,
   tokenOf,
   updateItem,
-} from './roster-item.ts'
+} from './roster/roster-item.ts'
 import { type Farewell, pendingRequests, remove, seenBy } from './subscription.ts'
 
 declare module '#core/call.ts' {

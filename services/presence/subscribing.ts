@@ -16,8 +16,8 @@ import { bareOf, type Jid, parseJid } from '#xmpp/jid.ts'
 import { readdress, type Stanza, stanza } from '#xmpp/stanza.ts'
 import type { Audiences } from './audiences.ts'
 import type { Resources } from './resources.ts'
+import { pendingOf } from './roster/roster-item.ts'
 import type { Rosters } from './roster.ts'
-import { pendingOf } from './roster-item.ts'
 import {
   type Change,
   type Farewell,

@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
 import { el, stanza } from '#xmpp/stanza.ts'
-import { newItem, pendingOf, type RosterItem, updateItem } from './roster-item.ts'
+import { newItem, pendingOf, type RosterItem, updateItem } from './roster/roster-item.ts'
 import {
   farewell,
   inbound,

@@ -6,7 +6,7 @@
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
-import { newItem, type PendingRequest, type RosterItem, type Subscription } from './roster-item.ts'
+import { newItem, type PendingRequest, type RosterItem, type Subscription } from './roster/roster-item.ts'
 
 export type SubscriptionType = 'subscribe' | 'unsubscribe' | 'subscribed' | 'unsubscribed'
 

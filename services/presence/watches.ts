@@ -4,7 +4,7 @@
 // first session there becomes available, and kept until the last one is not; whether the contact is online makes no
 // difference, so that one who is offline costs no read. Only the contact's owner says who sees him (audiences.ts): a pair is
 // then admitted. All of it is soft state, which the edges can tell again (idea 4 of the architecture).
-import type { OfAccounts } from '#core/held.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
 
 /** Of a pair: its watcher sees the contact. */
 const ADMITTED = 1

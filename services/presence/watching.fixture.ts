@@ -3,7 +3,7 @@
 // Everything happens at once and in the order in which it is called. Rosters follow Appendix A by subscription.ts, which
 // has tests of its own; what is checked here is who has seen what.
 import { parseJid } from '#xmpp/jid.ts'
-import type { RosterItem } from './roster-item.ts'
+import type { RosterItem } from './roster/roster-item.ts'
 import { farewell, inbound, outbound, type SubscriptionType, seenBy, sees } from './subscription.ts'
 
 export interface NaiveSession {

@@ -3,13 +3,14 @@
 // A router answers for the accounts it owns; whoever asks (core/administration.ts) asks each of them and puts the answers
 // together. What may be long is told in pages, from where the last one ended, so that no answer and no turn of the event
 // loop grows with the number of users.
-import { Accounts } from '#core/accounts.ts'
+
 import type { CallHandlers } from '#core/call.ts'
-import { Commit } from '#core/commit.ts'
-import { directLog } from '#core/direct-log.ts'
+import { Commit } from '#core/commits/commit.ts'
+import { directLog } from '#core/commits/direct-log.ts'
 import type { Owner } from '#core/owner.ts'
-import type { BoundSession, Registry } from '#core/registry.ts'
-import { Store } from '#core/store.ts'
+import type { BoundSession, Registry } from '#core/ownership/registry.ts'
+import { Accounts } from '#core/storage/accounts.ts'
+import { Store } from '#core/storage/store.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import { el, stanza } from '#xmpp/stanza.ts'

@@ -1,12 +1,12 @@
 // The calls a router answers: an edge asks for credentials and binds, the command line manages accounts.
 
-import type { AccountRow, ScramHash } from '#core/accounts.ts'
 import { asStanzaError, errorOf } from '#core/answer.ts'
 import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
-import type { MaybePromise } from '#core/store.ts'
+import type { AccountRow, ScramHash } from '#core/storage/accounts.ts'
+import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'

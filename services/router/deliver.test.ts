@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { OfflineMessage } from '#core/hooks.ts'
 import { defineModule } from '#core/module.ts'
-import { BoundSession } from '#core/registry.ts'
+import { BoundSession } from '#core/ownership/registry.ts'
 import { harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'

@@ -3,7 +3,7 @@
 // The table below is Table 1 of §8.5.4, cell by cell. Where the RFC leaves a choice between silence and an error, the
 // sender is told: a message that nobody will see should not look sent. Nor should one look lost that the recipient finds
 // in his archive: of that, nobody is told (route.ts, `message.unclaimed`).
-import type { BoundSession } from '#core/registry.ts'
+import type { BoundSession } from '#core/ownership/registry.ts'
 
 /** How things stand with the recipient when the message arrives. */
 export type Condition = 'no account' | 'no resources' | 'negative only' | 'non-negative'

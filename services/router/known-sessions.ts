@@ -1,10 +1,10 @@
 // The sessions a router knows, and what it hears of one out of turn: over different ways, what follows may come first.
 //
 //   its end, and then its bind        a question that its asker has given up, or asked again: nobody would end that session
-//   availability, and then its edge   that is late to tell a new owner of its sessions (core/resync.ts): what it tells is older
+//   availability, and then its edge   that is late to tell a new owner of its sessions (core/ownership/resync.ts): what it tells is older
 import type { Clock } from '#core/clock.ts'
-import type { OfAccounts } from '#core/held.ts'
-import { Registry } from '#core/registry.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import { Registry } from '#core/ownership/registry.ts'
 
 /** Longer than a question waits on its way and at its owner, together (core/call.ts). */
 const ENDED_MS = 30_000

@@ -1,7 +1,7 @@
 // The end of an account: gone at once, deleted in portions.
 //
 //   mark ──▶ contacts are told ──▶ rows, a portion at a time ──▶ the list ──▶ the last row: the name is free
-//    └─ durable: from here on nobody has it, and it is finished whoever dies (core/accounts.ts)
+//    └─ durable: from here on nobody has it, and it is finished whoever dies (core/storage/accounts.ts)
 //
 // An archive may have millions of rows. Between two portions everybody else has as long as the last one took, so that half of
 // what the table can do is left to them; a few accounts are deleted at a time, the others wait for their turn.
@@ -9,9 +9,9 @@
 // Whoever owns the account does it. When partitions come, what their last owner had begun is looked for among the removals and
 // taken up; when they go, it stops, and the next owner goes on where the rows end.
 
-import type { OfAccounts } from '#core/held.ts'
 import type { Owner } from '#core/owner.ts'
-import type { Registry } from '#core/registry.ts'
+import type { OfAccounts } from '#core/ownership/held.ts'
+import type { Registry } from '#core/ownership/registry.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 

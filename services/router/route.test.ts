@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Delivery } from '#core/envelope.ts'
 import { type AnyModule, defineModule, type IqTarget } from '#core/module.ts'
-import { receiveMulticast } from '#core/multicast-receiver.ts'
+import { receiveMulticast } from '#core/multicast/multicast-receiver.ts'
 import { harness, type Refusal, type TestClient, type TestServer } from '#test/harness.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { parseJid } from '#xmpp/jid.ts'

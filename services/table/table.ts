@@ -2,20 +2,20 @@
 //
 // Keys, as they are stored:
 //
-//   pk = a#romeo@example.org           sk = account            credentials and what the account is (core/accounts.ts)
-//                                      sk = roster#juliet@…    a map: one row per key               (core/store.ts)
-//                                      sk = blocking           a record: one row                    (core/store.ts)
-//   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids (core/journal.ts)
+//   pk = a#romeo@example.org           sk = account            credentials and what the account is (core/storage/accounts.ts)
+//                                      sk = roster#juliet@…    a map: one row per key               (core/storage/store.ts)
+//                                      sk = blocking           a record: one row                    (core/storage/store.ts)
+//   pk = j#offline#romeo@example.org   sk = <id>               a journal: one row per entry, in order of ids (core/storage/journal.ts)
 //   pk = j#mam#romeo@example.org       sk = ~juliet@… <time>   of a thread, something is in this stretch of time; no value
 //   pk = u#example.org#<00..0f>        sk = romeo              the list of a domain's accounts, over 16 keys
-//   pk = g#example.org                 sk = staff/<id>         a group of the domain, or a part of its members (core/group-rows.ts)
-//   pk = o#groups                      sk = example.org        which groups the domain has (core/group-rows.ts)
+//   pk = g#example.org                 sk = staff/<id>         a group of the domain, or a part of its members (core/groups/group-rows.ts)
+//   pk = o#groups                      sk = example.org        which groups the domain has (core/groups/group-rows.ts)
 //   pk = o#removals                    sk = <hash>             an account that is being deleted (router/removal.ts)
-//   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/auth.ts)
-//   pk = o#router, o#presence          sk = archive-ids        how far a role's archive ids have gone (core/archive-id.ts)
-//   pk = o#lease                       sk = <process>          a process of the cluster lives (core/leases.ts)
-//   pk = o#owners                      sk = router, presence   who owns which partitions in the role (core/owners-row.ts)
-//   pk = l#<process>#<role>            sk = <n>                one flush of an owner, or a part of it; the seal (core/log-item.ts)
+//   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/storage/auth.ts)
+//   pk = o#router, o#presence          sk = archive-ids        how far a role's archive ids have gone (core/storage/archive-id.ts)
+//   pk = o#lease                       sk = <process>          a process of the cluster lives (core/ownership/leases.ts)
+//   pk = o#owners                      sk = router, presence   who owns which partitions in the role (core/ownership/owners-row.ts)
+//   pk = l#<process>#<role>            sk = <n>                one flush of an owner, or a part of it; the seal (core/commits/log-item.ts)
 //   pk = health                        sk = probe              read to see whether the table answers, never written (web/health.ts)
 
 export interface Key {

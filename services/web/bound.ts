@@ -1,7 +1,7 @@
 // How many connections a listener of HTTP has: of all clients, and of one address, so that none can shut out the others.
 import type { Server, Socket } from 'node:net'
 import type { ConnectionCounts } from '#core/connections.ts'
-import type { Metrics } from '#core/metrics.ts'
+import type { Metrics } from '#core/observing/metrics.ts'
 
 export const CONNECTIONS_MAX = 2_000
 /** A browser opens six; behind one address there may be an office. `limits.connectionsPerAddress` where that is less. */

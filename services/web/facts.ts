@@ -1,7 +1,8 @@
 // What the web role tells people and machines about the rest of the server.
-import type { Config } from '#core/config.ts'
+
+import type { Uploads } from '#core/files/uploads.ts'
 import type { AnyModule, ServerFacts } from '#core/module.ts'
-import type { Uploads } from '#core/uploads.ts'
+import type { Config } from '#core/settings/config.ts'
 
 /** Handed over by whoever started the edge: ports may have been chosen by the system. */
 export interface WebFacts {

@@ -1,8 +1,9 @@
 // The front page: what runs here, and how a person gets in, with a browser, a phone or a desktop client.
 //
 // It is made once, of the configuration and of the ports that were opened. Nothing of a request is in it.
-import { factsOf } from '#core/hosts.ts'
+
 import { isLoopback } from '#core/network.ts'
+import { factsOf } from '#core/settings/hosts.ts'
 import type { EdgeListener, Site } from './facts.ts'
 import { html, type Markup } from './html.ts'
 import { page } from './layout.ts'

@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
-import { Health, PROBE_HOLDS_MS } from '#core/health.ts'
-import { METRICS_CONTENT_TYPE } from '#core/metrics.ts'
+import { Health, PROBE_HOLDS_MS } from '#core/observing/health.ts'
+import { METRICS_CONTENT_TYPE } from '#core/observing/metrics.ts'
 import { type RunningHealth, startHealth } from './health.ts'
 import { ask, testProcess } from './web.fixture.ts'
 

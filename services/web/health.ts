@@ -8,9 +8,9 @@
 // little time that a busy process has left.
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Health } from '#core/health.ts'
 import { listenError } from '#core/listen-error.ts'
-import { METRICS_CONTENT_TYPE } from '#core/metrics.ts'
+import type { Health } from '#core/observing/health.ts'
+import { METRICS_CONTENT_TYPE } from '#core/observing/metrics.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 
 export interface RunningHealth extends RunningRole {

@@ -1,14 +1,12 @@
 // XEP-0363: the files that clients put here and read here (modules/http-upload.ts gives out the addresses).
 //
-// An address says all there is to know, sealed (core/upload-address.ts), so any web process takes and serves any file, and what
+// An address says all there is to know, sealed (core/files/upload-address.ts), so any web process takes and serves any file, and what
 // was not given out is refused before anything is read. Bodies go from the socket to the disk and back in pieces. What others
 // have written is served so that it can do nothing in a browser: as a type of ours, never guessed, in a sandbox, and
 // what is neither picture, sound, film nor plain text only to be saved. With a bucket, files are put there directly, and whoever
 // reads one is sent there.
 import type { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Process } from '#core/process.ts'
-import { sharedSecret } from '#core/shared-secret.ts'
 import {
   DAY_MS,
   dispositionOf,
@@ -19,9 +17,11 @@ import {
   UNKNOWN_TYPE,
   UPLOAD_PATH,
   type UploadedFile,
-} from '#core/upload-address.ts'
-import { type DiskUploads, type OpenFile, type UploadFault, UploadRefused } from '#core/upload-disk.ts'
-import { openUploads, UPLOAD_MODULE, UPLOAD_SECRET, type UploadOptions, type Uploads } from '#core/uploads.ts'
+} from '#core/files/upload-address.ts'
+import { type DiskUploads, type OpenFile, type UploadFault, UploadRefused } from '#core/files/upload-disk.ts'
+import { openUploads, UPLOAD_MODULE, UPLOAD_SECRET, type UploadOptions, type Uploads } from '#core/files/uploads.ts'
+import type { Process } from '#core/process.ts'
+import { sharedSecret } from '#core/storage/shared-secret.ts'
 
 /** A file may take a minute, and a second for each so many bytes of it. */
 const UPLOAD_LEAST_MS = 60_000

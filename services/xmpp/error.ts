@@ -1,7 +1,7 @@
 // The two errors the protocol has: one stanza is refused, or the stream ends.
 //
 // Throw a StanzaError where the refusal is decided; core/answer.ts turns it into XML. Throw a StreamError
-// where the stream cannot go on; edge/stream.ts writes it and closes (RFC 6120 §4.9.1.1).
+// where the stream cannot go on; edge/streams/stream.ts writes it and closes (RFC 6120 §4.9.1.1).
 import type { Element } from './stanza.ts'
 
 /** RFC 6120 §8.3.2: what the sender may do about it. */

@@ -31,7 +31,7 @@ export interface Stanza {
   readonly child: string
   /** The children, as the bytes they came in: well-formed by themselves below a root whose default namespace is jabber:client. */
   readonly payload: Uint8Array
-  /** The trace it belongs to, '' outside of one. It is not on the wire; core/trace.ts says what it is. */
+  /** The trace it belongs to, '' outside of one. It is not on the wire; core/observing/trace.ts says what it is. */
   readonly trace: string
   /** The children, parsed on first use and kept. Throws StanzaError('bad-request') on what is not well-formed. */
   tree(): readonly Element[]

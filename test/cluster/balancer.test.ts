@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
-import { ProxyHeaderReader } from '#edge/proxy-protocol.ts'
+import { ProxyHeaderReader } from '#edge/listeners/proxy-protocol.ts'
 import { freePorts } from '#test/support/ports.ts'
 import { type Balancer, type Introduction, startBalancer } from './balancer.ts'
 

@@ -1,6 +1,6 @@
 // A cluster of six processes, as real clients see it: each is on another edge, and routers come and go.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFailed, test } from 'vitest'
-import { PARTITIONS } from '#core/ownership.ts'
+import { PARTITIONS } from '#core/ownership/ownership.ts'
 import { people, trustCertificateOf } from '#test/interop/accounts.ts'
 import {
   available,

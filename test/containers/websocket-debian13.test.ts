@@ -9,7 +9,7 @@ import { inDebian13 } from './debian13.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 /** The tests that are run on uWebSockets.js. */
-const FILES = ['services/edge/websocket.test.ts', 'services/edge/websocket-limits.test.ts']
+const FILES = ['services/edge/listeners/websocket.test.ts', 'services/edge/listeners/websocket-limits.test.ts']
 /** Making the system takes a minute, once; a slow mirror takes more. */
 const MAKING_MS = 300_000
 const RUNNING_MS = 120_000

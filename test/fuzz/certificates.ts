@@ -1,7 +1,7 @@
 // The certificates that clients show: DER, by what node:crypto makes of it first, and by our own reader alone.
 import { X509Certificate } from 'node:crypto'
-import { EACH_KIND } from '#edge/certificate.fixture.ts'
-import { alternativeNames, endPointHash } from '#edge/x509.ts'
+import { EACH_KIND } from '#edge/listeners/certificate.fixture.ts'
+import { alternativeNames, endPointHash } from '#edge/listeners/x509.ts'
 import { demand, type FuzzTarget, only } from './target.ts'
 
 const CERTIFICATES = EACH_KIND.map((pem) => new X509Certificate(pem).raw)

@@ -9,7 +9,7 @@ import {
   writeEnvelope,
   writeStanza,
 } from '#core/envelope.ts'
-import { createLog } from '#core/log.ts'
+import { createLog } from '#core/observing/log.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { stanza } from '#xmpp/stanza.ts'

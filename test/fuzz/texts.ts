@@ -1,6 +1,6 @@
 // Texts from outside: addresses, names, forms, pages, dates, SASL, PROXY headers, the configuration.
-import { ConfigError, loadConfig } from '#core/config.ts'
-import { ProxyHeaderError, ProxyHeaderReader, TAIL_BYTES_MAX } from '#edge/proxy-protocol.ts'
+import { ConfigError, loadConfig } from '#core/settings/config.ts'
+import { ProxyHeaderError, ProxyHeaderReader, TAIL_BYTES_MAX } from '#edge/listeners/proxy-protocol.ts'
 import { decodeSaslData, SaslError } from '#edge/sasl/mechanism.ts'
 import { parseClientFinal, parseClientFirst } from '#edge/sasl/scram-messages.ts'
 import { StanzaError } from '#xmpp/error.ts'

@@ -6,7 +6,7 @@
 //
 // When all is quiet, views are as they would be if each presence went to each contact by itself. At every moment nobody is
 // shown what he could not see at any time since it was said, nor since all was quiet last: what is on its way goes on.
-import type { RosterItem } from '#presence/roster-item.ts'
+import type { RosterItem } from '#presence/roster/roster-item.ts'
 import { seenBy, sees } from '#presence/subscription.ts'
 import type { Key, Row } from '#table/table.ts'
 import { parseJid } from '#xmpp/jid.ts'

@@ -1,9 +1,9 @@
 // Servers that are broken on purpose, to see that the model screams: a method of a class does something else meanwhile.
-import { Commit } from '#core/commit.ts'
+import { Commit } from '#core/commits/commit.ts'
 import { Hooks } from '#core/hooks.ts'
-import { Resync } from '#core/resync.ts'
-import { Audience } from '#edge/audience.ts'
-import { Watching } from '#edge/watching.ts'
+import { Resync } from '#core/ownership/resync.ts'
+import { Audience } from '#edge/watching/audience.ts'
+import { Watching } from '#edge/watching/watching.ts'
 import { Audiences } from '#presence/audiences.ts'
 import { Availability } from '#presence/availability.ts'
 import { Coalescing } from '#presence/coalescing.ts'

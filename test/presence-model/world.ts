@@ -1,11 +1,11 @@
 // A simulated cluster (test/simulation) of which only presence is looked at: people who see each other, and what happens to them.
 
-import { decodeFlush, decodeItem } from '#core/log-item.ts'
+import { decodeFlush, decodeItem } from '#core/commits/log-item.ts'
 import type { AnyModule } from '#core/module.ts'
-import type { RoleName } from '#core/ownership.ts'
-import { ACCOUNT_RECORD } from '#core/store.ts'
+import type { RoleName } from '#core/ownership/ownership.ts'
+import { ACCOUNT_RECORD } from '#core/storage/store.ts'
 import blocking from '#modules/blocking.ts'
-import { newItem, type RosterItem } from '#presence/roster-item.ts'
+import { newItem, type RosterItem } from '#presence/roster/roster-item.ts'
 import type { Row } from '#table/table.ts'
 import { type Mutation, NONE } from '#test/simulation/mutations.ts'
 import { SimProcess, type Site, setupOf } from '#test/simulation/process.ts'

@@ -1,5 +1,5 @@
 // What happens to a simulated cluster: the weather of its bus and table, and blows to single processes.
-import type { RoleName } from '#core/ownership.ts'
+import type { RoleName } from '#core/ownership/ownership.ts'
 import type { SimProcess } from './process.ts'
 import type { Pace, Scheduler } from './scheduler.ts'
 import type { BusWeather, Direction } from './sim-bus.ts'

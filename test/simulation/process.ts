@@ -2,16 +2,16 @@
 // clock that are simulated. Whatever wakes it passes its gate: while it is stopped that waits, and when it is dead it never comes.
 import { OwnPartitions } from '#cluster/partitions.ts'
 import { type Caller, openCaller } from '#core/call.ts'
-import { ClusterOwnership, type Owning } from '#core/cluster-ownership.ts'
-import { type Config, loadConfig } from '#core/config.ts'
-import { serverFacts } from '#core/hosts.ts'
-import type { Log } from '#core/log.ts'
-import { Membership } from '#core/membership.ts'
-import { Metrics } from '#core/metrics.ts'
 import type { AnyModule } from '#core/module.ts'
-import { partitionOf, type RoleName } from '#core/ownership.ts'
+import type { Log } from '#core/observing/log.ts'
+import { Metrics } from '#core/observing/metrics.ts'
+import { ClusterOwnership, type Owning } from '#core/ownership/cluster-ownership.ts'
+import { Membership } from '#core/ownership/membership.ts'
+import { partitionOf, type RoleName } from '#core/ownership/ownership.ts'
 import type { Process, RunningRole } from '#core/process.ts'
-import { Readings } from '#core/readings.ts'
+import { type Config, loadConfig } from '#core/settings/config.ts'
+import { serverFacts } from '#core/settings/hosts.ts'
+import { Readings } from '#core/storage/readings.ts'
 import { type OpenEdge, openEdge } from '#edge/main.ts'
 import { presenceModules, startPresence } from '#presence/main.ts'
 import { startRouter } from '#router/main.ts'
@@ -251,7 +251,7 @@ export class SimProcess implements Owning {
     return told.map(({ jid }) => jid)
   }
 
-  // What it does with partitions (core/cluster-ownership.ts): counted -------------------------------------------------
+  // What it does with partitions (core/ownership/cluster-ownership.ts): counted -------------------------------------------------
 
   async recover(process: string, role: RoleName, applied: number): Promise<number> {
     this.#world.counts.recovered++

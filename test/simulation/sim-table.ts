@@ -1,8 +1,9 @@
 // A table that is far away, and fails in every way in which one may.
 //
 // How a request may fare: core/far-request.fixture.ts. A query is one request for each of its pages, which are small.
+
+import { decodeFlush, decodeItem } from '#core/commits/log-item.ts'
 import { farRequest, type RequestFault } from '#core/far-request.fixture.ts'
-import { decodeFlush, decodeItem } from '#core/log-item.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Condition, Key, Range, Row, Table } from '#table/table.ts'
 import type { Gate, Scheduler } from './scheduler.ts'

@@ -1,11 +1,11 @@
-// A client's stream as its session at the edge sees it (edge/stream.ts), without bytes and without a login: behind it the session
+// A client's stream as its session at the edge sees it (edge/streams/stream.ts), without bytes and without a login: behind it the session
 // is the edge's own. What is written to the client is on its way for a moment, and lost with the connection.
 import type { SessionDelivery } from '#core/envelope.ts'
-import type { Broadcast } from '#edge/broadcast.ts'
 import type { OpenEdge } from '#edge/main.ts'
-import { EdgeSession } from '#edge/session.ts'
-import type { ClientStream } from '#edge/stream.ts'
-import { NS_SM } from '#edge/stream-management.ts'
+import { EdgeSession } from '#edge/sessions/session.ts'
+import { NS_SM } from '#edge/sessions/stream-management.ts'
+import type { ClientStream } from '#edge/streams/stream.ts'
+import type { Broadcast } from '#edge/watching/broadcast.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid, withResource } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { deriveCredentials } from '#core/scram-keys.ts'
+import { deriveCredentials } from '#core/storage/scram-keys.ts'
 import { certifiedOf } from './external.ts'
 import { authOf, begin, serverOf } from './sasl.fixture.ts'
 

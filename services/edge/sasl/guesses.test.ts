@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
-import { deriveCredentials } from '#core/scram-keys.ts'
+import { deriveCredentials } from '#core/storage/scram-keys.ts'
 import { COUNTS_MAX, DELAY_MS_MAX, DELAY_STEP_MS, Guesses, type GuessLimits } from './guesses.ts'
 import type { SaslServer } from './mechanism.ts'
 import { authOf, begin, bytes, NO_GUESS_LIMITS, ScramClient, scramLogin, serverOf } from './sasl.fixture.ts'

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
-import type { Auth } from '#core/auth.ts'
-import { deriveCredentials } from '#core/scram-keys.ts'
+import type { Auth } from '#core/storage/auth.ts'
+import { deriveCredentials } from '#core/storage/scram-keys.ts'
 import { beginExchange, refusalOf, SASL_BYTES_MAX, type SaslServer } from './mechanism.ts'
 import { authOf, begin as beginOn, bytes, contextOf, ITERATIONS, ScramClient, scramLogin, serverOf } from './sasl.fixture.ts'
 

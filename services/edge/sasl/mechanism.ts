@@ -3,9 +3,9 @@
 // An exchange is fed decoded messages and answers each with a step; it knows neither XML nor sockets, so SASL in the stream
 // (RFC 6120 §6) and SASL2 (XEP-0388) drive the same one. A mechanism only says what the next message means; order, sizes and
 // everything thrown are looked after here, once. Nothing a client sends makes an exchange throw, and it ends once.
-import type { Auth } from '#core/auth.ts'
-import { HashingBusy, SCRAM_HASHES } from '#core/scram-keys.ts'
-import type { ChannelBindingType } from '../connection.ts'
+import type { Auth } from '#core/storage/auth.ts'
+import { HashingBusy, SCRAM_HASHES } from '#core/storage/scram-keys.ts'
+import type { ChannelBindingType } from '../listeners/connection.ts'
 import { external } from './external.ts'
 import type { Attempt } from './guesses.ts'
 import { checkLength, SaslError } from './input.ts'
@@ -42,7 +42,7 @@ export interface SaslSuccess {
   readonly data?: Uint8Array
   /** The prepared localpart. */
   readonly username: string
-  /** Of the credentials (core/auth.ts), to be shown when a resource is bound. */
+  /** Of the credentials (core/storage/auth.ts), to be shown when a resource is bound. */
   readonly generation: number
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import type { AuthSupport } from '#core/auth.ts'
+import type { AuthSupport } from '#core/storage/auth.ts'
 import { Offer, type OfferFacts, Offers } from './offer.ts'
 
 const ALL: AuthSupport = { scram: ['SHA-512', 'SHA-256', 'SHA-1'], password: true, certificate: true }

@@ -1,8 +1,8 @@
 // Which mechanisms a stream is offered, strongest first (RFC 6120 §6.3.3), and the types of channel binding with them
 // (XEP-0440). There are few different offers on an edge; each is made once.
-import type { AuthSupport } from '#core/auth.ts'
-import { hashOf, type ScramHash } from '#core/scram-keys.ts'
-import type { ChannelBindingType } from '../connection.ts'
+import type { AuthSupport } from '#core/storage/auth.ts'
+import { hashOf, type ScramHash } from '#core/storage/scram-keys.ts'
+import type { ChannelBindingType } from '../listeners/connection.ts'
 import { encodeBase64 } from './input.ts'
 
 /** What decides. */

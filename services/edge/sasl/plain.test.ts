@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { deriveCredentials, HASHINGS_RUNNING_MAX, HASHINGS_WAITING_MAX } from '#core/scram-keys.ts'
+import { deriveCredentials, HASHINGS_RUNNING_MAX, HASHINGS_WAITING_MAX } from '#core/storage/scram-keys.ts'
 import { authOf, begin, serverOf } from './sasl.fixture.ts'
 
 const auth = authOf({ romeo: { credentials: await deriveCredentials('pencil', 10) } })

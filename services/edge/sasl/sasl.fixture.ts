@@ -1,9 +1,9 @@
 // Who can log in, for tests of mechanisms: accounts in memory, and a SCRAM client written from RFC 5802 §3 alone.
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
-import type { Auth, Standing } from '#core/auth.ts'
 import { manualClock } from '#core/clock.ts'
-import { type Credentials, fakeKeys, SCRAM_HASHES, type ScramHash, verifyPassword } from '#core/scram-keys.ts'
-import type { ChannelBindingType } from '../connection.ts'
+import type { Auth, Standing } from '#core/storage/auth.ts'
+import { type Credentials, fakeKeys, SCRAM_HASHES, type ScramHash, verifyPassword } from '#core/storage/scram-keys.ts'
+import type { ChannelBindingType } from '../listeners/connection.ts'
 import { Guesses, type GuessLimits } from './guesses.ts'
 import { beginExchange, type SaslContext, type SaslServer, type SaslStep } from './mechanism.ts'
 import { Offer, type OfferFacts } from './offer.ts'

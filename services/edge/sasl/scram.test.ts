@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Credentials, deriveCredentials, deriveKeys, SCRAM_BYTES, SCRAM_HASHES, type ScramHash } from '#core/scram-keys.ts'
+import {
+  type Credentials,
+  deriveCredentials,
+  deriveKeys,
+  SCRAM_BYTES,
+  SCRAM_HASHES,
+  type ScramHash,
+} from '#core/storage/scram-keys.ts'
 import type { SaslServer } from './mechanism.ts'
 import {
   authOf,

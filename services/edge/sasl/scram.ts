@@ -12,10 +12,10 @@
 // not exist. To say more would tell strangers who has an account; offering less to such an account would need to know it before
 // the offer. Clients pick the strongest and few try another one, so `scram.hashes` is there to take it out.
 import { timingSafeEqual } from 'node:crypto'
-import type { ScramLogin } from '#core/auth.ts'
-import { hashOf, hmacOf, SCRAM_BYTES, type ScramHash } from '#core/scram-keys.ts'
+import type { ScramLogin } from '#core/storage/auth.ts'
+import { hashOf, hmacOf, SCRAM_BYTES, type ScramHash } from '#core/storage/scram-keys.ts'
 import { randomId } from '#xmpp/id.ts'
-import type { ChannelBindingType } from '../connection.ts'
+import type { ChannelBindingType } from '../listeners/connection.ts'
 import type { Attempt } from './guesses.ts'
 import { decodeUtf8, encodeBase64, SaslError } from './input.ts'
 import type { MaybeStep, Mechanism, SaslContext, SaslServer, SaslStep } from './mechanism.ts'
@@ -76,7 +76,7 @@ export class Scram implements Mechanism {
     const { bindings } = offer
     if (this.#plus) {
       if (!flag.startsWith('p=')) throw malformed('a -PLUS mechanism has channel binding')
-      // COMPAT: slixmpp takes tls-unique although it is not offered (edge/tls-facts.ts, finishedOf).
+      // COMPAT: slixmpp takes tls-unique although it is not offered (edge/listeners/tls-facts.ts, finishedOf).
       const known = bindings.some((type) => flag === `p=${type}`) || (flag === 'p=tls-unique' && channelBinding('tls-unique'))
       if (!known) throw malformed('a type of channel binding that is not offered')
     } else if (flag.startsWith('p=')) throw malformed('this mechanism has no channel binding')

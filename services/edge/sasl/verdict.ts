@@ -1,5 +1,5 @@
 // How a login by a password begins, and how any login ends, by whatever mechanism.
-import type { Standing } from '#core/auth.ts'
+import type { Standing } from '#core/storage/auth.ts'
 import type { Attempt } from './guesses.ts'
 import { checkAuthzid, prepareUsername, SaslError } from './input.ts'
 import type { SaslServer, SaslStep } from './mechanism.ts'

@@ -3,7 +3,7 @@
 // A step is over when `strike` is done; from then on it is measured how long it takes until all is well (trial.ts). What a
 // fault broke, its last step mends, so that two of each role are there again for the next.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { PARTITIONS } from '#core/ownership.ts'
+import { PARTITIONS } from '#core/ownership/ownership.ts'
 import type { ClusterProcess } from '#test/cluster/processes.ts'
 import { lastLines } from '#test/support/mailbox.ts'
 import type { Effect, Rule } from '../dynamo-proxy.ts'

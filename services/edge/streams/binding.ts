@@ -1,0 +1,97 @@
+// A logged-in stream gets its session: a new one that is bound to a resource (RFC 6120 §7), or one that has lost its
+// stream and is resumed (XEP-0198 §5).
+import { errorOf } from '#core/answer.ts'
+import type { SessionDelivery } from '#core/envelope.ts'
+import { StanzaError, StreamError } from '#xmpp/error.ts'
+import { randomId } from '#xmpp/id.ts'
+import { type Jid, NO_JID, prepareResource, withResource } from '#xmpp/jid.ts'
+import { NS_BIND, NS_CLIENT } from '#xmpp/ns.ts'
+import type { ScannedElement } from '#xmpp/scan.ts'
+import { childOf, el, stanza, textOf } from '#xmpp/stanza.ts'
+import { asBuffer } from '#xmpp/xml.ts'
+import type { Edge } from '../main.ts'
+import { EdgeSession } from '../sessions/session.ts'
+import { failed, NS_SM, type ResumeRequest, readResume } from '../sessions/stream-management.ts'
+import type { ClientStream } from './stream.ts'
+
+const BIND = `{${NS_BIND}}bind`
+
+/** The first element after the login. Throws StreamError for what asks for no session. */
+export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stream: ClientStream): void {
+  if (element.ns === NS_SM) return takeManagement(element, account, edge, stream)
+  const { id } = element
+  if (
+    element.ns !== NS_CLIENT ||
+    element.name !== 'iq' ||
+    element.child !== BIND ||
+    element.type !== 'set' ||
+    element.childCount !== 1
+  ) {
+    throw new StreamError('not-authorized', 'bind a resource first') // §7.1
+  }
+  const refuse = (error: StanzaError): void =>
+    stream.answer(errorOf(stanza('iq', withResource(account, 'x'), { id, type: 'set' }), error))
+  if (id === '') return refuse(new StanzaError('bad-request', 'an iq has an id')) // §8.1.3
+  let resource = ''
+  try {
+    resource = resourceOf(element)
+  } catch (error) {
+    return refuse(new StanzaError('bad-request', (error as Error).message)) // §7.7.2.1
+  }
+  const session = randomId(12)
+  const early: SessionDelivery[] = []
+  edge.early.set(session, early)
+  const binding = edge.bind(account, session, resource, stream).finally(() => edge.early.delete(session))
+  stream.wait(binding, (bound) => {
+    if (bound instanceof StanzaError) return refuse(bound)
+    const made = new EdgeSession(session, bound, edge, stream)
+    if (!stream.bound(made)) return made.end()
+    stream.answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
+    for (const delivery of early) made.receive(delivery)
+  })
+}
+
+/** As most clients write it; a tree is made of what is written otherwise. */
+const PLAIN_BIND =
+  /^<bind xmlns=(?:'urn:ietf:params:xml:ns:xmpp-bind'|"urn:ietf:params:xml:ns:xmpp-bind")(?:\/>|>(?:<resource>([ -%'-;=?-~]*)<\/resource>)?<\/bind>)$/
+
+/** Prepared; '' where the client leaves it to us. Throws JidError. */
+function resourceOf(element: ScannedElement): string {
+  const plain = PLAIN_BIND.exec(asBuffer(element.payload).toString('latin1'))
+  if (plain !== null) return plain[1] === undefined || plain[1] === '' ? '' : prepareResource(plain[1])
+  const bind = element.element().children.find((child) => typeof child !== 'string')
+  const asked = typeof bind === 'object' ? childOf(bind, 'resource', NS_BIND) : undefined
+  const text = asked === undefined ? '' : textOf(asked)
+  return text === '' ? '' : prepareResource(text)
+}
+
+/** XEP-0198 before there is a session. After any failure the client may bind, or try again. */
+function takeManagement(element: ScannedElement, account: Jid, edge: Edge, stream: ClientStream): void {
+  if (element.name === 'enable') return stream.say(failed('unexpected-request')) // §3
+  if (element.name !== 'resume') throw new StreamError('not-authorized', 'bind a resource first')
+  if (edge.limits.resumeSeconds === 0) return stream.say(failed('feature-not-implemented')) // §5
+  let asked: ResumeRequest
+  try {
+    asked = readResume(element.element())
+  } catch (error) {
+    if (!(error instanceof StanzaError)) throw error
+    return stream.say(failed(error.condition))
+  }
+  const { previd, h } = asked
+  const refuse = (): void => {
+    stream.pause()
+    edge.ended.ask(previd, account.bare, (h) => {
+      stream.say(failed('item-not-found', h)) // §5
+      stream.resume()
+    })
+  }
+  const session = edge.resumables.get(previd)
+  if (session === undefined || session.jid.bare !== account.bare) return refuse()
+  if (stream.generation < session.generation) return refuse() // by a password that was changed since
+  stream.pause()
+  session.claim(h, (granted) => {
+    if (!granted) refuse()
+    else if (stream.bound(session)) session.resume(stream, h)
+    stream.resume()
+  })
+}
