@@ -6,7 +6,9 @@ import { defineConfig } from 'vitest/config'
 
 /** The tests of these rooms that are written on the harness, which is a whole server. */
 function onHarness(...rooms: readonly string[]): string[] {
-  const files = rooms.flatMap((room) => readdirSync(join(import.meta.dirname, room), { recursive: true, encoding: 'utf8' }).map((name) => `${room}/${name}`))
+  const files = rooms.flatMap((room) =>
+    readdirSync(join(import.meta.dirname, room), { recursive: true, encoding: 'utf8' }).map((name) => `${room}/${name}`),
+  )
   const tests = files.filter((file) => file.endsWith('.test.ts'))
   return tests.filter((file) => readFileSync(join(import.meta.dirname, file), 'utf8').includes("'#test/harness.ts'"))
 }
