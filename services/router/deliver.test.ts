@@ -1,11 +1,4 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { OfflineMessage } from '#core/hooks.ts'
-import { defineModule } from '#core/module.ts'
-import { BoundSession } from '#core/ownership/registry.ts'
-import { harness, type TestClient, type TestServer } from '#test/harness.ts'
-import { parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'
-import { childOf, el, find, type Stanza, textOf } from '#xmpp/stanza.ts'
 import {
   type Address,
   conditionOf,
@@ -15,7 +8,14 @@ import {
   nonNegative,
   type Verdict,
   verdictOf,
-} from './deliver.ts'
+} from '#core/delivery-rules.ts'
+import type { OfflineMessage } from '#core/hooks.ts'
+import { defineModule } from '#core/module.ts'
+import { BoundSession } from '#core/ownership/registry.ts'
+import { harness, type TestClient, type TestServer } from '#test/harness.ts'
+import { parseJid } from '#xmpp/jid.ts'
+import { NS_CLIENT, NS_STANZAS } from '#xmpp/ns.ts'
+import { childOf, el, find, type Stanza, textOf } from '#xmpp/stanza.ts'
 
 type Letter = 'D' | 'M' | 'A' | 'O' | 'E' | 'S'
 

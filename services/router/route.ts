@@ -1,4 +1,5 @@
 // A stanza past its hooks becomes deliveries: messages by RFC 6121 §8.5, iqs by RFC 6120 §8.2.3 and §10.
+import { conditionOf, messageType, mostAvailable, nonNegative, verdictOf } from '#core/delivery-rules.ts'
 import type { Origin } from '#core/envelope.ts'
 import type { OfflineMessage, Passage } from '#core/hooks.ts'
 import type { Owner } from '#core/owner.ts'
@@ -7,7 +8,6 @@ import type { LazyPassage } from '#core/passage.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { bareOf, type Jid } from '#xmpp/jid.ts'
 import { readdress, type Stanza } from '#xmpp/stanza.ts'
-import { conditionOf, messageType, mostAvailable, nonNegative, verdictOf } from './deliver.ts'
 
 type Done = () => void
 

@@ -3,7 +3,12 @@
 // The table below is Table 1 of §8.5.4, cell by cell. Where the RFC leaves a choice between silence and an error, the
 // sender is told: a message that nobody will see should not look sent. Nor should one look lost that the recipient finds
 // in his archive: of that, nobody is told (route.ts, `message.unclaimed`).
-import type { BoundSession } from '#core/ownership/registry.ts'
+
+/** What is asked of a session. */
+export interface Receiver {
+  readonly available: boolean
+  readonly priority: number
+}
 
 /** How things stand with the recipient when the message arrives. */
 export type Condition = 'no account' | 'no resources' | 'negative only' | 'non-negative'
@@ -56,7 +61,7 @@ export function messageType(type: string): MessageType {
 }
 
 /** Of an account that exists. */
-export function conditionOf(sessions: readonly BoundSession[]): Exclude<Condition, 'no account'> {
+export function conditionOf(sessions: readonly Receiver[]): Exclude<Condition, 'no account'> {
   let available = false
   for (const session of sessions) {
     if (!session.available) continue
@@ -67,10 +72,10 @@ export function conditionOf(sessions: readonly BoundSession[]): Exclude<Conditio
 }
 
 /** The sessions of the highest non-negative priority (RFC 6121 §8.5.2.1.1). Empty when there are none. */
-export function mostAvailable(sessions: readonly BoundSession[]): readonly BoundSession[] {
+export function mostAvailable<R extends Receiver>(sessions: readonly R[]): readonly R[] {
   if (sessions.length === 1) return sessions[0]!.available && sessions[0]!.priority >= 0 ? sessions : []
   let best = -1
-  let chosen: BoundSession[] = []
+  let chosen: R[] = []
   for (const session of sessions) {
     if (!session.available || session.priority < 0 || session.priority < best) continue
     if (session.priority > best) {
@@ -83,6 +88,6 @@ export function mostAvailable(sessions: readonly BoundSession[]): readonly Bound
 }
 
 /** The sessions a headline goes to: all that are available with a non-negative priority. */
-export function nonNegative(sessions: readonly BoundSession[]): readonly BoundSession[] {
+export function nonNegative<R extends Receiver>(sessions: readonly R[]): readonly R[] {
   return sessions.filter(({ available, priority }) => available && priority >= 0)
 }
