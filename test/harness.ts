@@ -373,7 +373,7 @@ export class TestClient {
   }
 
   obey(name: string, fields: Fields): void {
-    if (name === 'flag') this.flags.add(String(fields.flag))
+    if (name === 'flag') this.flags[fields.off === true ? 'delete' : 'add'](String(fields.flag))
     if (name !== 'close') return
     this.closed = { condition: String(fields.condition), text: String(fields.text ?? '') }
     this.disconnect()

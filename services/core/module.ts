@@ -203,4 +203,5 @@ export interface Session {
   readonly priority: number
   has(flag: string): boolean
   set(flag: string): void
+  unset(flag: string): void
 }

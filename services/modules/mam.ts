@@ -12,7 +12,7 @@ import type { AccountJournal } from '#core/storage/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_DELAY, NS_SID } from '#xmpp/ns.ts'
+import { NS_CLIENT, NS_DELAY, NS_FORWARD, NS_SID } from '#xmpp/ns.ts'
 import { setElement } from '#xmpp/rsm.ts'
 import { type Element, el, rootTag, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { formatDateTime } from '#xmpp/time.ts'
@@ -20,10 +20,8 @@ import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
 import { ArchiveExpiry } from './archive/archive-expiry.ts'
 import { ArchiveSizes } from './archive/archive-size.ts'
 import { type ArchiveQuery, archiveQueryOf, FORM, mayBeArchived, NS_MAM } from './archive/mam-query.ts'
-import { hasIdOf, removeForgedIds, STANZA_ID_NAME } from './stanza-id.ts'
+import { hasIdOf, removeForgedIds, withStanzaId } from './stanza-id.ts'
 import { isWorthArchiving } from './worth-archiving.ts'
-
-const NS_FORWARD = 'urn:xmpp:forward:0'
 
 interface Options {
   pageMax: number
@@ -31,7 +29,13 @@ interface Options {
   accountBytesMax: number
 }
 
-export default defineModule<void, Options>({
+/** At the router. */
+export interface Archives {
+  /** Whether the sender's archive has this message of his, or will in a moment. */
+  keepsSent(message: Stanza, passage: Pick<Passage, 'account' | 'peer'>): boolean
+}
+
+export default defineModule<Archives | undefined, Options>({
   name: 'mam',
   home: 'router',
   xeps: [
@@ -73,7 +77,7 @@ export default defineModule<void, Options>({
   },
 
   setup(app) {
-    if (app.role !== 'router') return
+    if (app.role !== 'router') return undefined
     // Their stamps come first: neither a note nor an id that is not ours is archived.
     app.needNamed('delay')
     if (app.needNamed<true>('stanza-id') === undefined) removeForgedIds(app as App)
@@ -89,6 +93,7 @@ export default defineModule<void, Options>({
         throw new StanzaError((await app.seenBy(account, iq.from)) ? 'forbidden' : 'service-unavailable')
       })
     }
+    return archive
   },
 })
 
@@ -107,7 +112,7 @@ interface Result {
   readonly entry: Uint8Array
 }
 
-class Archive {
+class Archive implements Archives {
   readonly #app: App<Options>
   readonly #journal: AccountJournal
   readonly #sizes: ArchiveSizes
@@ -123,9 +128,12 @@ class Archive {
 
   /** §3.5: others are not told where it is in the sender's archive. What one writes to oneself is kept as it is received. */
   sent(message: Stanza, passage: Passage): Stanza {
-    const { account, peer } = passage
-    if (peer.bare !== account.bare && isWorthArchiving(message)) this.#keep(message, passage)
+    if (this.keepsSent(message, passage)) this.#keep(message, passage)
     return message
+  }
+
+  keepsSent(message: Stanza, { account, peer }: Pick<Passage, 'account' | 'peer'>): boolean {
+    return peer.bare !== account.bare && isWorthArchiving(message)
   }
 
   received(message: Stanza, passage: Passage): Stanza {
@@ -230,16 +238,6 @@ class Search {
   get isLost(): boolean {
     return this.#passedOver > PASSED_OVER_BYTES_MAX
   }
-}
-
-/** XEP-0359 §2.1, behind the message's own bytes. */
-function withStanzaId(message: Stanza, { account, archiveId }: Passage): Stanza {
-  const { name, from, to, id, type, lang, child, payload, trace } = message
-  const stanzaId = `<stanza-id xmlns='${NS_SID}' by='${escapeAttribute(account.bare)}' id='${archiveId}'/>`
-  const bytes = Buffer.allocUnsafe(payload.length + Buffer.byteLength(stanzaId))
-  bytes.set(payload)
-  bytes.write(stanzaId, payload.length)
-  return stanzaOfBytes(name, from, to, id, type, lang, child || STANZA_ID_NAME, bytes, trace)
 }
 
 function resultOf(result: Result, queryId: string, account: Jid, session: Session): Stanza {

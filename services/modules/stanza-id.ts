@@ -2,12 +2,13 @@
 //
 // Given they are by the archive (mam.ts), which may be switched off; a client may believe what it finds all the same, so
 // what others write in the account's name is removed whether or not there is an archive.
+import type { Passage } from '#core/hooks.ts'
 import { type App, defineModule } from '#core/module.ts'
 import { Children, withoutChildren } from '#xmpp/children.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_SID } from '#xmpp/ns.ts'
-import type { Stanza } from '#xmpp/stanza.ts'
-import { asBuffer } from '#xmpp/xml.ts'
+import { type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { asBuffer, escapeAttribute } from '#xmpp/xml.ts'
 
 /** Its API says that it is there. */
 export default defineModule<true>({
@@ -41,9 +42,19 @@ export function hasIdOf({ payload }: Stanza, { bare }: Jid): boolean {
   return false
 }
 
+/** XEP-0359 §2.1, behind the message's own bytes. */
+export function withStanzaId(message: Stanza, { account, archiveId }: Pick<Passage, 'account' | 'archiveId'>): Stanza {
+  const { name, from, to, id, type, lang, child, payload, trace } = message
+  const stanzaId = `<stanza-id xmlns='${NS_SID}' by='${escapeAttribute(account.bare)}' id='${archiveId}'/>`
+  const bytes = Buffer.allocUnsafe(payload.length + Buffer.byteLength(stanzaId))
+  bytes.set(payload)
+  bytes.write(stanzaId, payload.length)
+  return stanzaOfBytes(name, from, to, id, type, lang, child || STANZA_ID_NAME, bytes, trace)
+}
+
 /** The name of the element, which cannot be spelled in another way; its namespace is also that of the frequent origin-id. */
 const STANZA_ID = Buffer.from('stanza-id')
-export const STANZA_ID_NAME = `{${NS_SID}}stanza-id`
+const STANZA_ID_NAME = `{${NS_SID}}stanza-id`
 const CHILDREN = new Children()
 
 function isStanzaIdBy(child: Children, bytes: Buffer, bare: string): boolean {

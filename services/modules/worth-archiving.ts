@@ -7,11 +7,9 @@
 // Mostly the first child, which is known without a look inside, says it already; what follows is then only searched for
 // a hint that forbids it. A search that finds none is 0.1 µs. Else the children's names are looked at, without a tree.
 import { Children } from '#xmpp/children.ts'
-import { NS_CLIENT, NS_HINTS } from '#xmpp/ns.ts'
+import { NS_CLIENT, NS_HINTS, NS_MUC_USER } from '#xmpp/ns.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
-
-const NS_MUC_USER = 'http://jabber.org/protocol/muc#user'
 
 /** As `{ns}name`, a child that makes its message worth keeping. */
 const KEPT: ReadonlySet<string> = new Set([
@@ -68,7 +66,7 @@ const MUC_USER = `{${NS_MUC_USER}}x`
 const CHILDREN = new Children()
 
 /** XEP-0045 §7.8.2, and what is answered. Other messages through a room have this element, too; none is frequent. */
-function isInvitation(message: Stanza): boolean {
+export function isInvitation(message: Stanza): boolean {
   return message.tree().some(({ name, ns, children }) => {
     if (name !== 'x' || ns !== NS_MUC_USER) return false
     return children.some((child) => typeof child !== 'string' && (child.name === 'invite' || child.name === 'decline'))

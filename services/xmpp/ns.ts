@@ -18,6 +18,8 @@ export const NS_PING = 'urn:xmpp:ping' // XEP-0199
 export const NS_PUBSUB_EVENT = 'http://jabber.org/protocol/pubsub#event' // XEP-0060
 export const NS_HINTS = 'urn:xmpp:hints' // XEP-0334
 export const NS_SID = 'urn:xmpp:sid:0' // XEP-0359
+export const NS_FORWARD = 'urn:xmpp:forward:0' // XEP-0297
+export const NS_MUC_USER = 'http://jabber.org/protocol/muc#user' // XEP-0045
 /** What we name ourselves begins with it: in a domain that is nobody's (RFC 6761 §6.4) until it has a home. */
 export const NS_OURS = 'https://rookery.invalid'
 export const NS_XML = 'http://www.w3.org/XML/1998/namespace'

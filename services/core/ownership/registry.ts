@@ -56,6 +56,12 @@ export class BoundSession implements Session {
     this.#flags.push(flag)
     this.#multicast.order(this, 'flag', { flag })
   }
+
+  unset(flag: string): void {
+    if (!this.has(flag)) return
+    this.#flags = this.#flags!.filter((other) => other !== flag)
+    this.#multicast.order(this, 'flag', { flag, off: true })
+  }
 }
 
 export class Registry {

@@ -433,6 +433,9 @@ describe('what comes for a session', () => {
     expect(romeo.written).toMatch(/<\/iq><message from='juliet@example.org' id='early'\/>$/)
     const [session] = edge.sessions.values() as Iterable<EdgeSession>
     expect([...session!.flags]).toEqual(['carbons'])
+    owners.multicast.order(target, 'flag', { flag: 'carbons', off: true })
+    await settled()
+    expect([...session!.flags]).toEqual([])
     expect(edge.early.size).toBe(0)
   })
 

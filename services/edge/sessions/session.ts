@@ -246,8 +246,9 @@ export class EdgeSession implements Held, Speaker, Timed {
     } else if (name === 'renewed') {
       this.generation = Number(fields.generation ?? 0)
     } else if (name === 'flag') {
-      if (this.#flags === undefined) this.#flags = []
-      if (!this.#flags.includes(String(fields.flag))) this.#flags.push(String(fields.flag))
+      const flag = String(fields.flag)
+      const others = this.#flags?.filter((other) => other !== flag) ?? []
+      this.#flags = fields.off === true ? others : [...others, flag]
     } else if (name === 'held') {
       this.held = fields.held === true
     }
