@@ -16,7 +16,7 @@ import { NS_CLIENT, NS_PING } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
 import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Edge } from '../main.ts'
-import { checkFrom, isAnswerToServer, isLegacySession, isStanzaName, refusalOf, unsupported } from '../streams/stanza-rules.ts'
+import { checkFrom, isAnswerToServer, isLegacySession, isStanzaName, stanzaOf, unsupported } from '../streams/stanza-rules.ts'
 import type { ClientStream } from '../streams/stream.ts'
 import { Broadcast } from '../watching/broadcast.ts'
 import type { Client } from '../watching/caps.ts'
@@ -125,35 +125,22 @@ export class EdgeSession implements Held, Speaker, Timed {
     this.#intake.count()
     if (element.id === PING_ID && isAnswerToServer(element)) return
     if (this.#client !== undefined && this.#edge.capabilities.takes(this.#client, element)) return
-    const refused = refusalOf(element)
-    if (refused !== undefined) return this.#answer(element, refused)
-    const stanza = this.#stanzaOf(element)
-    if (stanza === undefined) return
+    let stanza: Stanza
+    try {
+      stanza = stanzaOf(element, this.jid, this.#stream!.lang)
+    } catch (error) {
+      return this.#refuse(element, error as StanzaError)
+    }
     if (isLegacySession(stanza)) return this.#answerLegacySession(stanza)
     if (stanza.name === 'presence') this.#client = this.#edge.capabilities.note(this, stanza, this.#client)
     traceFromHere('stanza.received', stanza, (stanza) => this.#intake.submit(stanza))
   }
 
-  #answer(element: ScannedElement, error: StanzaError): void {
+  #refuse(element: ScannedElement, error: StanzaError): void {
     const { name, id, type, lang, child, payload } = element
     const refused = stanzaOfBytes(name as StanzaName, this.jid, undefined, id, type, lang, child, payload)
     const answer = errorOf(refused, error)
     if (answer !== undefined) this.deliver(answer, 'kept')
-  }
-
-  #stanzaOf(element: ScannedElement): Stanza | undefined {
-    let to: Jid | undefined
-    if (element.to !== undefined && element.to !== '') {
-      try {
-        to = parseJid(element.to)
-      } catch (error) {
-        this.#answer(element, new StanzaError('jid-malformed', (error as Error).message)) // RFC 6120 §8.3.3.8
-        return undefined
-      }
-    }
-    const { name, id, type, child, payload } = element
-    const lang = element.lang || this.#stream!.lang
-    return stanzaOfBytes(name as StanzaName, this.jid, to, id, type, lang, child, payload)
   }
 
   /** RFC 3921 §3: old clients ask for a session after the bind; there is nothing to do. */

@@ -3,7 +3,7 @@ import { StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_SESSION } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import type { Stanza, StanzaName } from '#xmpp/stanza.ts'
+import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
 
 export function isStanzaName(name: string): name is StanzaName {
   return name === 'message' || name === 'presence' || name === 'iq'
@@ -26,8 +26,25 @@ export function unsupported({ ns, name }: ScannedElement): StreamError {
   return new StreamError('unsupported-stanza-type', `{${ns}}${name}`)
 }
 
+/** What the client of this session says. Throws StanzaError: bad-request for an iq against §8.2.3, jid-malformed (§8.3.3.8). */
+export function stanzaOf(element: ScannedElement, from: Jid, streamLang: string): Stanza {
+  const refusal = refusalOf(element)
+  if (refusal !== undefined) throw refusal
+  const { name, id, type, lang, child, payload } = element
+  return stanzaOfBytes(name as StanzaName, from, addresseeOf(element), id, type, lang || streamLang, child, payload)
+}
+
+function addresseeOf({ to }: ScannedElement): Jid | undefined {
+  if (to === undefined || to === '') return undefined
+  try {
+    return parseJid(to)
+  } catch (error) {
+    throw new StanzaError('jid-malformed', (error as Error).message)
+  }
+}
+
 /** What §8.2.3 asks of an iq. */
-export function refusalOf(element: ScannedElement): StanzaError | undefined {
+function refusalOf(element: ScannedElement): StanzaError | undefined {
   if (element.name !== 'iq') return undefined
   if (element.id === '') return new StanzaError('bad-request', 'an iq has an id')
   switch (element.type) {
