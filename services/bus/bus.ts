@@ -10,6 +10,7 @@
 //   rows.<process>                     what the router has read at a login, to presence     (core/storage/pass-on.ts)
 //   resync.<process>                   an owner asks an edge for its sessions               (core/ownership/resync.ts)
 //   resynced.<role>.<process>          what the edge tells                                  (core/ownership/resync.ts)
+//   move.<process>                     an edge wants a session of another one               (edge/moving/moves.ts)
 //   groups                             the groups of a domain have changed: its name          (core/groups/group-directory.ts)
 //   members                            a hint: the leases have changed                      (core/ownership/membership.ts)
 //   owners                             a hint: who owns what has changed                    (core/ownership/cluster-ownership.ts)

@@ -46,6 +46,8 @@ export type Liveness = 'live' | 'silent' | 'gone' | 'unseen'
 export interface Members {
   /** Those that do this and are not gone, the ones that leave or are silent among them. */
   live(role: string): readonly string[]
+  /** Those of them that may be given something. */
+  candidates(role: string): readonly string[]
   livenessOf(process: string): Liveness
   /** The newest version of envelopes that this one reads. */
   speaksOf(process: string): number

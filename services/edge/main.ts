@@ -25,6 +25,7 @@ import type { Tls } from './listeners/certificates.ts'
 import { isStranger, type OnConnection } from './listeners/connection.ts'
 import { listenTcp } from './listeners/tcp.ts'
 import { listenWebSocket } from './listeners/websocket.ts'
+import { Moves } from './moving/moves.ts'
 import { answerResyncs, endSessions } from './resync.ts'
 import { Guesses } from './sasl/guesses.ts'
 import type { SaslServer } from './sasl/mechanism.ts'
@@ -74,6 +75,8 @@ export interface Edge {
   readonly heldBack: Counter
   /** Who sees whom. */
   readonly watching: Watching
+  /** Sessions that come from other edges, and go there. */
+  readonly moves: Moves
   readonly streams: Set<ClientStream>
   /** Those of them that have not taken what they were sent (edge/streams/stream.ts), looked at once a second. */
   readonly lagging: Set<ClientStream>
@@ -101,6 +104,8 @@ export interface Edge {
 const CLOSED_PER_TURN = 500
 /** What the last stanzas of the streams that are closed may take to be handled. */
 const LEAVING_MS_MAX = 5_000
+/** How long other edges may take to go on with its sessions. */
+const HANDING_OUT_MS_MAX = 8_000
 /** How long an edge that stops waits for what its clients have said to be handled. */
 const SETTLING_MS_MAX = 2_000
 export interface RunningEdge extends RunningRole {
@@ -178,9 +183,11 @@ export interface OpenEdge {
 export function openEdge(process: Process): OpenEdge {
   const edge = makeEdge(process)
   edge.capabilities.onLearned = (session, nodes) => edge.watching.learned(session, nodes)
+  edge.watching.onWatched = (session) => edge.moves.watches(session)
   const { clock } = edge
   const deliveries = receiveDeliveries(process, edge)
   if (process.members !== undefined) answerResyncs(process, edge) // as long as there is a bus: who ends has no sessions, and who asks needs to hear it
+  edge.moves.start()
   leaveWhenCutOff(process, edge)
   watchSizes(process, edge)
   const timer = clock.setInterval(() => {
@@ -200,12 +207,15 @@ export function openEdge(process: Process): OpenEdge {
     },
     async close() {
       closing = true
+      const isContinued = edge.moves.stopTaking()
       await settle(edge)
       let closed = 0
       for (const stream of [...edge.streams]) {
-        stream.fail(new StreamError('system-shutdown'))
+        if (isContinued) stream.shutDown()
+        else stream.fail(new StreamError('system-shutdown'))
         if (++closed % CLOSED_PER_TURN === 0) await turn()
       }
+      if (isContinued) await edge.moves.handOut(clock.monotonic() + HANDING_OUT_MS_MAX)
       for (const session of [...edge.detached]) {
         session.end()
         if (++closed % CLOSED_PER_TURN === 0) await turn()
@@ -217,6 +227,7 @@ export function openEdge(process: Process): OpenEdge {
       clock.clearTimeout(timer)
       edge.debtors.close()
       edge.turns.close()
+      edge.moves.close()
       deliveries.close()
       edge.lanes.close()
     },
@@ -300,7 +311,7 @@ function makeEdge(process: Process): Edge {
     elements: limits.elements,
     namespaceBytes: limits.namespaceBytes,
   }
-  return {
+  const edge: Omit<Edge, 'moves'> = {
     id: process.id,
     clock,
     log,
@@ -340,6 +351,14 @@ function makeEdge(process: Process): Edge {
       decodeStanza(await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: encodeStanza(iq), address })),
     countFailure: (condition) => failures.labels(condition).inc(),
   }
+  return withMoves(edge, process)
+}
+
+/** They need the edge that has them. */
+function withMoves(edge: Omit<Edge, 'moves'>, process: Process): Edge {
+  const whole = edge as { -readonly [K in keyof Edge]: Edge[K] }
+  whole.moves = new Moves(whole, process)
+  return whole
 }
 
 function domainFinder(domains: readonly string[]): Edge['domainOf'] {

@@ -227,6 +227,10 @@ class PresencePart implements RolePart {
   signal(name: string, account: Jid, fields: Fields, done: () => void): void | Promise<void> {
     if (name === 'session.closed') return this.#presences.closed(account, String(fields.session), done)
     const confirm = (): void => this.#owner.commit.after(account.bare, done)
+    if (name === 'session.moved') {
+      this.#sessions.move(account.bare, fields, 'presence', this.#owner.multicast)
+      return confirm()
+    }
     if (name === 'presence.seen') {
       this.#presences.notSeen(fields)
       return done()

@@ -23,6 +23,8 @@ declare module '#core/call.ts' {
     'session.bind': { ask: BindRequest & { readonly generation?: number }; tell: string }
     /** False where another session is bound to the resource now, and this one is not. */
     'session.stands': { ask: { session: string; resource: string }; tell: boolean }
+    /** The edge that has this session, or null where there is no such session. */
+    'session.edge': { ask: { session: string }; tell: string | null }
     /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
     'iq.stranger': { ask: { stanza: string; address: string }; tell: string }
     'account.create': { ask: { password: string }; tell: null }
@@ -112,7 +114,7 @@ function bindCalls(
   owner: Owner,
   sessions: KnownSessions,
   ordered: Ordered,
-): Pick<CallHandlers, 'session.bind' | 'session.stands'> {
+): Pick<CallHandlers, 'session.bind' | 'session.stands' | 'session.edge'> {
   return {
     'session.bind': (account, request) =>
       ordered(account, () => {
@@ -125,6 +127,7 @@ function bindCalls(
       }),
     // Not in order with its stanzas: one of them may wait for presence, which asks.
     'session.stands': (account, { session, resource }) => standsSession(sessions, account, session, resource),
+    'session.edge': (account, { session }) => sessions.byId(account, session)?.edge ?? null,
   }
 }
 

@@ -50,6 +50,7 @@ export async function startRouter(process: Process, { finishes = true } = {}): P
     if (name === 'session.closed') return closeSession(owner, sessions, account, String(fields.session))
     if (name === 'session.available') return setAvailability(owner, sessions, account, fields)
     if (name === 'session.end') endSessions(owner, sessions, account, fields)
+    else if (name === 'session.moved') sessions.move(account.bare, fields, 'router', owner.multicast)
     else if (name === 'session.about') noteAbout(sessions, account, fields)
     else if (name === 'session.refresh') confirmSession(owner, sessions, account, fields)
     else owner.log.error('signal.unknown', { name })

@@ -12,7 +12,7 @@ if (python === undefined) console.warn(`SKIPPED: slixmpp in test/interop/resumpt
 const server = testServer()
 const running: { stop(): Promise<void> }[] = []
 
-/** Each is on the next edge of a cluster, and comes back to it: a session goes on where it was. */
+/** Each is on the next edge of a cluster. */
 let next = 0
 function home(): TestServer {
   const { edges } = server

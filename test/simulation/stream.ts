@@ -69,14 +69,24 @@ export class SimStream {
     this.#come(() => {
       const { edge } = this.#host.edge!
       edge.streams.add(this.#asStream)
-      const session = resuming === undefined ? undefined : edge.resumables.get(resuming.id)
-      if (session === undefined) return void this.#bind(jid, name)
-      session.claim(resuming!.h, (granted) => {
-        if (!granted || this.state === 'closed') return void this.#bind(jid, name)
-        this.#take(session)
-        session.resume(this.#asStream, resuming!.h)
-        this.#read()
-      })
+      if (resuming === undefined) return void this.#bind(jid, name)
+      const here = edge.resumables.get(resuming.id)
+      if (here !== undefined) return this.#resume(here, resuming, jid, name)
+      void edge.moves.fetch({ previd: resuming.id, account: jid.bare, generation: 0, h: resuming.h }).then(
+        (session) => this.#resume(session, resuming, jid, name),
+        () => this.#bind(jid, name),
+      )
+    })
+  }
+
+  #resume(session: EdgeSession | undefined, { h }: Resuming, jid: Jid, name: string): void {
+    if (session === undefined) return void this.#bind(jid, name)
+    session.claim(h, (granted) => {
+      if (this.state === 'closed') return
+      if (!granted) return void this.#bind(jid, name)
+      this.#take(session)
+      session.resume(this.#asStream, h)
+      this.#read()
     })
   }
 
@@ -118,7 +128,7 @@ export class SimStream {
     const bound = await this.#host.bind(parseJid(account.bare), name, account.resource)
     edge.early.delete(name)
     if (bound instanceof StanzaError) return this.fail(new StreamError('resource-constraint', bound.text))
-    const session = new EdgeSession(name, withResource(bound, bound.resource), edge, this.#asStream)
+    const session = new EdgeSession(name, withResource(bound, bound.resource), edge, this, this.#asStream)
     if (this.state !== 'negotiating') return session.end()
     this.#take(session)
     this.#tell(() => this.#client.bound(name))
@@ -173,11 +183,15 @@ export class SimStream {
     })
   }
 
-  fail(_error: StreamError): void {
+  shutDown(): void {
+    this.fail(new StreamError('system-shutdown'), this.#session?.resumedBy !== '')
+  }
+
+  fail(_error: StreamError, isResumable = false): void {
     if (this.state === 'closed') return
     const farewell = this.#session?.farewell ?? ''
     if (farewell !== '') this.say(farewell)
-    this.#finish(false)
+    this.#finish(isResumable)
     this.#tell(() => this.#client.ended())
   }
 

@@ -17,6 +17,7 @@ function setUp(count = 1) {
   const state = { sure: true }
   const members = {
     live: () => [],
+    candidates: () => [],
     speaksOf: () => 3,
     livenessOf: (edge: string) => liveness.get(edge) ?? 'unseen',
     isCutOff: (edge: string) => cutOff.has(edge),

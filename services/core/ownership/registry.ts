@@ -1,8 +1,10 @@
 // The sessions an owner knows, by account. Soft state: an edge can tell it all again.
 import type { Jid } from '#xmpp/jid.ts'
+import type { Fields } from '../envelope.ts'
 import type { Session } from '../module.ts'
 import type { Multicast } from '../multicast/multicast.ts'
 import type { OfAccounts } from './held.ts'
+import type { RoleName } from './ownership.ts'
 
 const NONE: readonly BoundSession[] = []
 
@@ -24,7 +26,8 @@ export interface AboutSession extends Partial<ConnectionFacts> {
 
 export class BoundSession implements Session {
   readonly session: string
-  readonly edge: string
+  /** Where it is now (edge/moving). */
+  edge: string
   readonly jid: Jid
   available = false
   priority = 0
@@ -82,6 +85,16 @@ export class Registry {
     if (sessions === undefined) return undefined
     for (const known of sessions) if (known.session === session) return known
     return undefined
+  }
+
+  /**
+   * Another edge has it from here on. The one it was at is told so behind all that it was sent, also where this is not known, or
+   * was told before.
+   */
+  move(account: string, { session: id, from, to }: Fields, role: RoleName, { order }: Pick<Multicast, 'order'>): void {
+    const session = this.byId(account, String(id))
+    if (session !== undefined) session.edge = String(to)
+    order({ edge: String(from), session: String(id) }, 'moved', { account, role })
   }
 
   /** The latest of that resource: the end of one that was replaced may be heard of after the start of its successor. */

@@ -37,6 +37,7 @@ function setUp(edges: readonly string[]) {
   let notice = (): void => {}
   const members = {
     live: () => [...live],
+    candidates: () => [...live],
     speaksOf: () => 3,
     livenessOf: (edge: string) => (live.has(edge) ? ('live' as const) : ('gone' as const)),
     isCutOff: () => false,

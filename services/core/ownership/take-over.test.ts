@@ -323,11 +323,16 @@ describe('presence, two of each role', () => {
     ])
   })
 
-  test('of an edge that says goodbye they see it at once', async () => {
-    const { cluster, edge1, romeo, juliet } = await friends()
-    const left = edge1.leave()
-    await cluster.until(() => juliet.sees(romeo.jid) === 'unavailable', 'his contact sees it', 1_000)
-    await cluster.during(left)
+  test('of an edge that says goodbye they see nothing: his session waits at another one', async () => {
+    const { cluster, edge1, edge2, romeo, juliet } = await friends()
+    await cluster.during(edge1.leave())
+    const sessions = () =>
+      cluster.during(
+        openCaller(edge2.bus, edge2.ownership, cluster.clock).ask('router', bareOf(romeo.jid), 'account.sessions', {}),
+      )
+    expect(await sessions()).toMatchObject([{ jid: romeo.jid, detached: true }])
+    await cluster.pass(1_000)
+    expect(juliet.sees(romeo.jid)).toBe('available')
   })
 
   test('an edge that was stopped past its lease ends the streams whose sessions are gone', async () => {

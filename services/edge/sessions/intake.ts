@@ -58,6 +58,12 @@ export class Intake {
     this.#acked = (n) => this.#onAck(n)
   }
 
+  /** It goes on with a session that another edge has had: so many have come, and all of them are handled. */
+  goOn(received: number, toldPresence: boolean): void {
+    this.#n = received
+    this.#toldPresence = toldPresence
+  }
+
   /** One stanza more has come. Every stanza is counted before anything else is done with it. */
   count(): void {
     this.#n++

@@ -10,63 +10,101 @@ import type { RoleName } from '#core/ownership/ownership.ts'
 import type { ConnectionFacts } from '#core/ownership/registry.ts'
 import type { ToldSession } from '#core/ownership/resync-frame.ts'
 import { StanzaError, StreamError } from '#xmpp/error.ts'
-import { randomId } from '#xmpp/id.ts'
-import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
-import { NS_CLIENT, NS_PING } from '#xmpp/ns.ts'
+import type { Jid } from '#xmpp/jid.ts'
+import { NS_CLIENT } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { el, rootTag, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Edge } from '../main.ts'
-import { checkFrom, isAnswerToServer, isLegacySession, isStanzaName, stanzaOf, unsupported } from '../streams/stanza-rules.ts'
+import { Departure } from '../moving/departure.ts'
+import type { Begun, MovedSession } from '../moving/moved-session.ts'
+import {
+  checkFrom,
+  isAnswerToServer,
+  isLegacySession,
+  isStanzaName,
+  legacyAnswer,
+  stanzaOf,
+  unsupported,
+} from '../streams/stanza-rules.ts'
 import type { ClientStream } from '../streams/stream.ts'
 import { Broadcast } from '../watching/broadcast.ts'
 import type { Client } from '../watching/caps.ts'
-import { type Held, Inactive, NS_CSI } from './inactive.ts'
+import { NS_CSI } from './inactive.ts'
 import { Intake, type Speaker } from './intake.ts'
+import { Outbox, type Receiving } from './outbox.ts'
 import { Parting } from './parting.ts'
 import { Showing } from './showing.ts'
-import { enabled, failed, Kept, NS_SM, readAck, readEnable, resumed, StreamManagement } from './stream-management.ts'
+import {
+  enabled,
+  failed,
+  type Kept,
+  keptLimits,
+  NS_SM,
+  readAck,
+  resumed,
+  resumeSecondsOf,
+  StreamManagement,
+} from './stream-management.ts'
 import type { Timed } from './wheel.ts'
 
-export class EdgeSession implements Held, Speaker, Timed {
+export class EdgeSession implements Receiving, Speaker, Timed {
   readonly id: string
   readonly jid: Jid
   dueS = 0
   /** Of the credentials (core/storage/auth.ts) that whoever resumes it must have logged in by, or later ones. */
   generation: number
   readonly #edge: Edge
-  /** Undefined while it waits to be resumed, and behind its end. */
-  #stream: ClientStream | undefined
+  readonly #out: Outbox
   #flags: string[] | undefined
   readonly #intake: Intake
   /** From its end on. */
   #parting: Parting | undefined
-  /** Set once the client has enabled it. */
-  #sm: StreamManagement | undefined
   /** The client has closed its stream: there is nothing to resume. */
   #left = false
   /** A stream that would take it over waits for what is unacked. */
   #claimed: ((granted: boolean) => void) | undefined
-  /** What waits while its client is inactive (XEP-0352); undefined while it is active. */
-  #inactive: Inactive | undefined
   /** Set by the first presence that tells of its capabilities (XEP-0115). */
   #client: Client | undefined
   /** What a new owner is told of it. */
   readonly #sinceMs: number
   #about: ConnectionFacts
   readonly showing = new Showing()
+  /** It leaves for another edge. */
+  #departure: Departure | undefined
+  /** It has come from another edge, and somebody whom its client sees may have gone meanwhile. */
+  #unchecked = false
   /** Its owner has not shown its last presence yet (presence/coalescing.ts). */
   held = false
   #present = false
 
-  constructor(id: string, jid: Jid, edge: Edge, stream: ClientStream) {
+  constructor(id: string, jid: Jid, edge: Edge, { generation, about, sinceMs = edge.clock.now() }: Begun, stream?: ClientStream) {
     this.id = id
     this.jid = jid
     this.#edge = edge
-    this.#stream = stream
-    this.generation = stream.generation
-    this.#sinceMs = edge.clock.now()
-    this.#about = stream.about
+    this.#out = new Outbox(edge, this, stream)
+    this.generation = generation
+    this.#sinceMs = sinceMs
+    this.#about = about
     this.#intake = new Intake(edge, this)
+  }
+
+  /** From another edge: it waits for a stream here. */
+  static arrive(moved: MovedSession, edge: Edge): EdgeSession {
+    const { session: id, jid, management: sm, broadcast } = moved
+    const session = new EdgeSession(id, jid, edge, moved)
+    session.#intake.goOn(moved.received, moved.toldPresence)
+    session.#out.sm = new StreamManagement(sm.id, sm.resumeS, sm.base, keptLimits(edge.limits))
+    session.#out.sm.goOn(sm)
+    session.#flags = [...moved.flags]
+    session.#present = moved.present
+    session.held = moved.held
+    session.showing.goOn(broadcast, moved.directed, moved.seen)
+    session.#unchecked = moved.seen.length > 0
+    edge.sessions.set(id, session)
+    edge.resumables.set(sm.id, session)
+    if (broadcast !== undefined) session.#client = edge.capabilities.note(session, broadcast, undefined)
+    session.#wait()
+    return session
   }
 
   get ended(): boolean {
@@ -83,7 +121,7 @@ export class EdgeSession implements Held, Speaker, Timed {
     if (!this.isKnownTo(role)) return undefined
     const { broadcast: presence, directed } = this.showing
     const about = {
-      ...{ ...this.#about, sinceMs: this.#sinceMs, detached: this.#stream === undefined },
+      ...{ ...this.#about, sinceMs: this.#sinceMs, detached: this.#out.stream === undefined },
       ...(role === 'presence' && this.held && { held: true }),
     }
     return { session: this.id, edge: this.#edge.id, jid: this.jid, about, flags: this.flags, directed, presence }
@@ -127,11 +165,11 @@ export class EdgeSession implements Held, Speaker, Timed {
     if (this.#client !== undefined && this.#edge.capabilities.takes(this.#client, element)) return
     let stanza: Stanza
     try {
-      stanza = stanzaOf(element, this.jid, this.#stream!.lang)
+      stanza = stanzaOf(element, this.jid, this.#out.stream!.lang)
     } catch (error) {
       return this.#refuse(element, error as StanzaError)
     }
-    if (isLegacySession(stanza)) return this.#answerLegacySession(stanza)
+    if (isLegacySession(stanza)) return this.deliver(legacyAnswer(stanza), 'kept')
     if (stanza.name === 'presence') this.#client = this.#edge.capabilities.note(this, stanza, this.#client)
     traceFromHere('stanza.received', stanza, (stanza) => this.#intake.submit(stanza))
   }
@@ -143,81 +181,44 @@ export class EdgeSession implements Held, Speaker, Timed {
     if (answer !== undefined) this.deliver(answer, 'kept')
   }
 
-  /** RFC 3921 §3: old clients ask for a session after the bind; there is nothing to do. */
-  #answerLegacySession(iq: Stanza): void {
-    this.deliver(stanza('iq', NO_JID, { to: this.jid, id: iq.id, type: 'result' }), 'kept')
-  }
-
   pauseReading(): void {
-    this.#stream?.pause()
+    this.#out.stream?.pause()
   }
 
   resumeReading(): void {
-    this.#stream?.resume()
+    this.#out.stream?.resume()
   }
 
   // --- what comes for it
 
   /** It keeps what it is sent: give it by `keep` what is for several sessions. */
   get keeps(): boolean {
-    return this.#sm !== undefined
+    return this.#out.sm !== undefined
   }
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
-    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(stanza)
-    if (this.#inactive?.takes(stanza, () => new Kept(stanza, to, this.#edge.clock.now()))) return
-    if (this.#sm === undefined) return this.#write(stanza, to)
-    const kept = new Kept(stanza, to, this.#edge.clock.now())
-    if (!this.#keep(kept)) this.giveBack(kept)
+    this.#out.deliver(stanza, to)
   }
 
-  /** What may wait while its client is inactive: false where it does. To its bare JID. */
+  /** See Outbox.show. */
   show(broadcast: Broadcast): boolean {
-    const waits = this.#inactive !== undefined
-    if (this.#inactive !== undefined) this.#inactive.hold(broadcast, broadcast.isNew)
-    else if (this.#sm === undefined) this.#stream?.show(broadcast)
-    else this.#keep(broadcast.kept, broadcast)
-    if (broadcast.stanza.type === 'unavailable' && this.showing.sees) this.showing.see(broadcast.stanza) // else the audience knows
-    return !waits
+    return this.#out.show(broadcast)
   }
 
-  /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
+  /** See Outbox.keep. */
   keep(kept: Kept): boolean {
-    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(kept.stanza)
-    if (this.#inactive?.takes(kept.stanza, () => kept)) return true
-    return this.#keep(kept)
+    return this.#out.keep(kept)
   }
 
-  #keep(kept: Kept, broadcast?: Broadcast): boolean {
-    const sm = this.#sm!
-    if (this.#parting?.routerTold) return false // sent before the router knew
-    if (sm.isFull(this.#stream !== undefined)) {
-      this.#overflow()
-      return false
-    }
-    if (this.#stream === undefined) sm.wait(kept)
-    else {
-      sm.sent(kept)
-      this.#edge.watched.add(this)
-      if (broadcast === undefined) this.#write(kept.stanza, kept.to)
-      else this.#stream.show(broadcast)
-      if (sm.wantsAnswer) this.#stream?.say(sm.ask())
-    }
-    return true
-  }
-
-  #write(stanza: Stanza, to: ToMode): void {
-    const stream = this.#stream
-    if (stream === undefined) return
-    const address = to === 'kept' ? stanza.to?.full : to === 'full' ? this.jid.full : this.jid.bare
-    stream.deliver(rootTag(stanza, address, stream.xmlns), stanza)
+  get isOver(): boolean {
+    return this.#parting?.routerTold === true
   }
 
   /** Too much is not acknowledged: the session ends, and nothing of it is lost. */
-  #overflow(): void {
-    this.#edge.log.warn('session.unacknowledged', { jid: this.jid.full, streaming: this.#stream !== undefined })
-    if (this.#stream !== undefined) this.#stream.fail(new StreamError('policy-violation', 'too much is not acknowledged'))
+  overflow(): void {
+    this.#edge.log.warn('session.unacknowledged', { jid: this.jid.full, streaming: this.#out.stream !== undefined })
+    if (this.#out.stream !== undefined) this.#out.stream.fail(new StreamError('policy-violation', 'too much is not acknowledged'))
     this.end()
     this.#parting!.tellRouter() // ahead of the client's last stanza, which waits: nothing more may come
   }
@@ -228,7 +229,7 @@ export class EdgeSession implements Held, Speaker, Timed {
     const { name, fields } = delivery
     if (name === 'close') {
       const text = typeof fields.text === 'string' ? fields.text : ''
-      this.#stream?.fail(new StreamError(fields.condition as StreamError['condition'], text))
+      this.#out.stream?.fail(new StreamError(fields.condition as StreamError['condition'], text))
       this.end()
     } else if (name === 'renewed') {
       this.generation = Number(fields.generation ?? 0)
@@ -238,44 +239,17 @@ export class EdgeSession implements Held, Speaker, Timed {
       this.#flags = fields.off === true ? others : [...others, flag]
     } else if (name === 'held') {
       this.held = fields.held === true
-    }
+    } else if (name === 'moved') this.#departure?.heard(String(fields.role))
   }
 
-  /** Asks a client that has said nothing for long whether it is there: by stream management, else by XEP-0199 §4.3. */
+  /** See Outbox.ping. */
   ping(): void {
-    const stream = this.#stream
-    if (stream === undefined) return
-    if (this.#sm !== undefined) {
-      this.#edge.watched.add(this)
-      return stream.say(this.#sm.ask())
-    }
-    const ping = stanza('iq', parseJid(this.jid.domain), { to: this.jid, id: PING_ID, type: 'get' }, el('ping', NS_PING))
-    this.#write(ping, 'kept')
+    this.#out.ping(PING_ID)
   }
 
-  // --- client state indication
-
-  /** XEP-0352 §4.2: what the client says of itself, in an element of its own or as it binds (XEP-0386). */
+  /** See Outbox.indicate. */
   indicate(state: 'active' | 'inactive'): void {
-    const before = this.#inactive
-    const { limits } = this.#edge
-    if (state === 'active') {
-      this.#inactive = undefined
-      before?.flush()
-    } else if (before === undefined && limits.inactiveStanzas > 0) {
-      this.#inactive = new Inactive(limits.inactiveStanzas, this)
-    }
-  }
-
-  /** What has waited. */
-  send(kept: Kept): void {
-    if (kept.stanza.name === 'presence') this.#edge.watching.sentLate()
-    if (this.#sm === undefined) this.#write(kept.stanza, kept.to)
-    else this.#keep(kept)
-  }
-
-  dropped(): void {
-    this.#edge.heldBack.inc()
+    this.#out.indicate(state)
   }
 
   // --- its client's capabilities
@@ -294,10 +268,10 @@ export class EdgeSession implements Held, Speaker, Timed {
 
   /** What is no stanza: an element of XEP-0198 or XEP-0352, or a StreamError. */
   #manage(element: ScannedElement): void {
-    const stream = this.#stream!
-    const sm = this.#sm
+    const stream = this.#out.stream!
+    const sm = this.#out.sm
     const { name, ns } = element
-    if (ns === NS_CSI && (name === 'active' || name === 'inactive')) return this.indicate(name)
+    if (ns === NS_CSI && (name === 'active' || name === 'inactive')) return this.#out.indicate(name)
     if (ns !== NS_SM || (name !== 'enable' && name !== 'r' && name !== 'a' && name !== 'resume')) throw unsupported(element)
     if (name === 'enable') {
       if (sm === undefined) return this.#enable(element, stream)
@@ -308,86 +282,91 @@ export class EdgeSession implements Held, Speaker, Timed {
     const { handled, received } = this.#intake
     if (handled === received) return stream.say(sm.answer(received))
     sm.owe(received)
-    this.#edge.watched.add(this)
+    this.expectsAnswer()
   }
 
   /** §3. From here on both sides count. */
   #enable(element: ScannedElement, stream: ClientStream): void {
-    const { limits, resumables } = this.#edge
+    const { limits, moves, resumables } = this.#edge
     try {
-      const { resume, maxS = limits.resumeSeconds } = readEnable(element.element())
-      const resumeS = resume ? Math.min(maxS, limits.resumeSeconds) : 0
-      const bounds = { stanzas: limits.unackedStanzas, bytes: limits.writeBufferBytes / KEPT_SHARE }
-      this.#sm = new StreamManagement(resumeS > 0 ? randomId(SM_ID_BYTES) : '', resumeS, this.#intake.received, bounds)
+      const resumeS = resumeSecondsOf(element.element(), limits.resumeSeconds)
+      this.#out.sm = new StreamManagement(
+        resumeS > 0 ? moves.resumeId(this) : '',
+        resumeS,
+        this.#intake.received,
+        keptLimits(limits),
+      )
     } catch (error) {
       if (!(error instanceof StanzaError)) throw error
       return stream.say(failed(error.condition))
     }
-    if (this.#sm.id !== '') resumables.set(this.#sm.id, this)
-    stream.say(enabled(this.#sm))
+    if (this.#out.sm.id !== '') resumables.set(this.#out.sm.id, this)
+    stream.say(enabled(this.#out.sm))
   }
 
   /** More of what the client has sent is handled. */
   handledMore(): void {
-    const sm = this.#sm
+    const sm = this.#out.sm
     if (sm === undefined) return
     const { handled } = this.#intake
     if (this.#parting !== undefined) this.#noteEnded(sm)
-    else if (sm.owes(handled)) this.#stream?.say(sm.answer(handled))
+    else if (sm.owes(handled)) this.#out.stream?.say(sm.answer(handled))
   }
 
-  /** Once a second while something is not acknowledged, or a client waits for our acknowledgement. */
+  /** See Outbox.look. */
   look(): void {
-    const sm = this.#sm!
-    const stream = this.#stream
-    switch (stream === undefined ? 'nothing' : sm.look(stream.reading)) {
-      case 'ask':
-        stream!.say(sm.ask())
-        break
-      case 'answer':
-        stream!.say(sm.answer(this.#intake.handled))
-        break
-      case 'lost':
-        stream!.cutOff('stream.unanswered')
-    }
-    if (this.#stream === undefined || !sm.wantsLook) this.#edge.watched.delete(this)
+    if (!this.#out.look(this.#intake.handled)) this.#edge.watched.delete(this)
+  }
+
+  expectsAnswer(): void {
+    this.#edge.watched.add(this)
   }
 
   /** The client closes its stream; what it has said is still answered. Nobody can resume it from here on. */
   leave(): void {
     this.#left = true
-    if (this.#sm !== undefined) this.#edge.resumables.delete(this.#sm.id)
+    if (this.#out.sm !== undefined) this.#edge.resumables.delete(this.#out.sm.id)
   }
 
   /** What the client is told last: how much of what it has sent was handled. '' where it does not count. */
   get farewell(): string {
-    return this.#sm === undefined ? '' : this.#sm.answer(this.#intake.handled)
+    return this.#out.sm === undefined ? '' : this.#out.sm.answer(this.#intake.handled)
   }
 
   /** The connection is gone without a word (§7): the session waits for another, if that was agreed. */
   lost(): void {
-    const sm = this.#sm
+    const sm = this.#out.sm
     if (sm === undefined || sm.id === '' || this.#left) return this.end()
-    if (this.#parting !== undefined || this.#stream === undefined) return
-    this.#stream = undefined
+    if (this.#parting !== undefined || this.#out.stream === undefined) return
+    this.#out.stream = undefined
     sm.detach()
-    this.indicate('active') // XEP-0352 §5.2: so it is when it goes on; what has waited now waits for that
+    this.#out.indicate('active') // XEP-0352 §5.2: so it is when it goes on; what has waited now waits for that
     this.#edge.watched.delete(this)
-    this.#edge.detached.add(this)
-    this.#edge.wheel.add(this, sm.resumeS * 1_000)
+    this.#wait()
     this.#tellAbout({ detached: true })
     this.#edge.log.debug('session.detached', { jid: this.jid.full })
   }
 
+  /** For another stream. */
+  #wait(): void {
+    this.#edge.detached.add(this)
+    this.#edge.wheel.add(this, this.#out.sm!.resumeS * 1_000)
+  }
+
+  /** What it is resumed by; '' where it is not. */
+  get resumedBy(): string {
+    return this.#out.sm?.id ?? ''
+  }
+
   /**
-   * Another stream would go on with this session, its client having handled `h`: told whether it may once all that has come
+   * Another stream would go on with this session, its client having handled `h` (undefined: no client asks): told whether it may once all that has come
    * of the client is handled, so that it and we agree on what has. A stream that is still there is closed, and so is one
    * that waits for the same. Throws StreamError for an `h` that cannot be.
    */
-  claim(h: number, answer: (granted: boolean) => void): void {
-    this.#sm!.check(h)
+  claim(h: number | undefined, answer: (granted: boolean) => void): void {
+    if (h !== undefined) this.#out.sm!.check(h)
     const other = this.#claimed
-    const before = this.#stream
+    const before = this.#out.stream
     this.#claimed = answer
     this.lost()
     before?.replaced() // §5
@@ -400,19 +379,64 @@ export class EdgeSession implements Held, Speaker, Timed {
 
   /** It goes on, on this stream: first with what was sent and not acknowledged, then with what has come since (§5). */
   resume(stream: ClientStream, h: number): void {
-    const sm = this.#sm!
+    const sm = this.#out.sm!
     this.#edge.detached.delete(this)
     this.#edge.wheel.remove(this)
-    this.#stream = stream
+    this.#out.stream = stream
     this.#about = stream.about
     if (this.#intake.paused) stream.pause()
     this.#tellAbout({ ...stream.about, detached: false }) // ahead of what is written, which may end the stream at once
     this.#edge.log.info('session.resumed', { jid: this.jid.full })
     stream.say(resumed(sm.id, sm.h(this.#intake.handled)))
     sm.acknowledge(h)
-    for (const kept of sm.attach()) this.#write(kept.stanza, kept.to)
-    if (sm.wantsLook) this.#edge.watched.add(this)
-    if (sm.wantsAnswer) this.#stream?.say(sm.ask())
+    for (const kept of sm.attach()) this.#out.write(kept.stanza, kept.to)
+    if (sm.wantsLook) this.expectsAnswer()
+    if (sm.wantsAnswer) this.#out.stream?.say(sm.ask())
+  }
+
+  /**
+   * It leaves for another edge, with all that has come of its client handled. Told what that one goes on with, once nothing more
+   * comes here; undefined where the session has ended meanwhile.
+   */
+  depart(to: string, then: (moved: MovedSession | undefined) => void): void {
+    this.#edge.resumables.delete(this.#out.sm!.id)
+    this.#edge.detached.delete(this)
+    this.#departure = new Departure(this.#edge, this, to, (free) => then(free ? this.#handOver() : undefined))
+  }
+
+  #handOver(): MovedSession {
+    const { id: session, jid, generation, held, showing, flags } = this
+    const { audience } = this.#edge.watching
+    const moved = {
+      ...{ session, jid, generation, held, flags, sinceMs: this.#sinceMs, about: this.#about, present: this.#present },
+      ...{ received: this.#intake.received, toldPresence: this.#intake.toldPresence },
+      ...{ broadcast: showing.broadcast, directed: showing.directed },
+      seen: [...new Set([...showing.seen.keys(), ...(this.#present ? audience.seenBy(jid.bare) : NONE)])],
+      management: this.#out.sm!.handOver(),
+    }
+    this.#edge.sessions.delete(session)
+    this.#leaveAll()
+    return moved
+  }
+
+  /** Nobody here has anything to do with it any more. */
+  #leaveAll(): void {
+    const { capabilities, detached, resumables, watched, wheel } = this.#edge
+    this.presents(false)
+    this.#out.close()
+    if (this.#client !== undefined) capabilities.leave(this.#client)
+    if (this.#out.sm === undefined) return
+    wheel.remove(this)
+    detached.delete(this)
+    watched.delete(this)
+    resumables.delete(this.#out.sm.id)
+  }
+
+  /** Once, where it is so: what its client sees is to be looked at anew. */
+  takeUnchecked(): boolean {
+    const unchecked = this.#unchecked
+    this.#unchecked = false
+    return unchecked
   }
 
   /** For the list of sessions (router/administration.ts): that it waits, or what it goes on with. */
@@ -425,7 +449,7 @@ export class EdgeSession implements Held, Speaker, Timed {
   /** Nobody has resumed it in time; or, behind its end, nothing can come for it any more. */
   due(): void {
     if (this.#parting !== undefined) this.#edge.sessions.delete(this.id)
-    else if (this.#stream === undefined) this.end()
+    else if (this.#out.stream === undefined) this.end()
   }
 
   // --- its end
@@ -438,22 +462,15 @@ export class EdgeSession implements Held, Speaker, Timed {
   /** The session is over: the owners hear of it after the client's last stanza. */
   end(): void {
     if (this.#parting !== undefined) return
-    const { capabilities, detached, resumables, sessions, watched, wheel } = this.#edge
-    this.#parting = new Parting(this.#edge, this, this.#intake, this.#sm)
-    this.presents(false)
-    this.#stream = undefined
-    this.#inactive = undefined
-    if (this.#client !== undefined) capabilities.leave(this.#client)
+    this.#parting = new Parting(this.#edge, this, this.#intake, this.#out.sm)
+    this.#leaveAll()
     this.#intake.unsettle()
-    if (this.#sm === undefined) sessions.delete(this.id)
+    if (this.#out.sm === undefined) this.#edge.sessions.delete(this.id)
     else {
-      wheel.remove(this)
-      detached.delete(this)
-      watched.delete(this)
-      resumables.delete(this.#sm.id)
-      this.#noteEnded(this.#sm)
+      this.#noteEnded(this.#out.sm)
       this.#claimed?.(false)
       this.#claimed = undefined
+      this.#departure?.end()
     }
     if (!this.#intake.holds) this.#parting.tellOwners()
   }
@@ -481,7 +498,3 @@ export class EdgeSession implements Held, Speaker, Timed {
 const NONE: readonly string[] = []
 /** Of the one ping that a session may have outstanding. */
 const PING_ID = 'are-you-there'
-/** 144 bits, which nobody guesses; whoever did would need the password, too. */
-const SM_ID_BYTES = 18
-/** What a session may keep, as a share of what may wait for its socket. */
-const KEPT_SHARE = 2

@@ -46,6 +46,13 @@ export class Showing {
     this.#units += length
   }
 
+  /** It goes on with a session that another edge has had. */
+  goOn(broadcast: Stanza | undefined, directed: readonly Jid[], seen: readonly string[]): void {
+    this.broadcast = broadcast
+    for (const to of directed) this.#add(to)
+    if (seen.length > 0) this.#seen = new Map(seen.map((full) => [full, partitionOf(full.slice(0, full.indexOf('/')))]))
+  }
+
   /** A presence that goes to the client. */
   see({ from, type }: Stanza): void {
     if (type === '') {

@@ -8,6 +8,7 @@
 // may be framed otherwise (RFC 7395). It also knows how many sessions hold it and whether one of them has it for good, so
 // that of a message to several sessions nothing is handed back while another has it, and nothing twice.
 import type { ToMode } from '#core/envelope.ts'
+import type { Config } from '#core/settings/config.ts'
 import { delayedBy, isDelayedBy } from '#xmpp/delay.ts'
 import { type StanzaCondition, StanzaError, StreamError } from '#xmpp/error.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
@@ -50,6 +51,13 @@ export interface KeptLimits {
   readonly bytes: number
 }
 
+/** What a session may keep, as a share of what may wait for its socket. */
+const KEPT_SHARE = 2
+
+export function keptLimits({ unackedStanzas, writeBufferBytes }: Config['limits']): KeptLimits {
+  return { stanzas: unackedStanzas, bytes: writeBufferBytes / KEPT_SHARE }
+}
+
 /**
  * A burst finds a client that has had no turn to acknowledge, such as all that was kept offline for it: on a stream it may
  * have so many times as much before that is held against it.
@@ -68,6 +76,13 @@ const OWED_S_MAX = 3
 
 /** What the tick of a second is to do for a session. */
 export type Look = 'nothing' | 'ask' | 'answer' | 'lost'
+
+/** What there is of it when a session comes from another edge (edge/moving/moved-session.ts). */
+export interface Continued {
+  readonly acknowledged: number
+  readonly queue: readonly Kept[]
+  readonly waiting: readonly Kept[]
+}
 
 export class StreamManagement {
   /** What it is resumed by; '' where it is not. */
@@ -100,6 +115,21 @@ export class StreamManagement {
     this.resumeS = resumeS
     this.#base = base
     this.#limits = limits
+  }
+
+  /** It goes on, where another edge has stopped. */
+  goOn({ acknowledged, queue, waiting }: Continued): void {
+    this.#acknowledged = acknowledged
+    for (const kept of queue) this.sent(kept)
+    for (const kept of waiting) this.wait(kept)
+  }
+
+  /** For another edge to go on; it is held here no more, and nobody here has it to give it back. */
+  handOver(): Continued & { readonly id: string; readonly resumeS: number; readonly base: number } {
+    const queue = this.#queue
+    const waiting = [...(this.#waiting ?? [])]
+    for (const kept of this.surrender()) kept.taken = true
+    return { id: this.id, resumeS: this.resumeS, base: this.#base, acknowledged: this.#acknowledged, queue, waiting }
   }
 
   // --- what the client was sent
@@ -166,9 +196,12 @@ export class StreamManagement {
   #checked(h: number): number {
     const count = newlyAcknowledged(h, this.#acknowledged, this.#queue.length)
     if (count >= 0) return count
-    const sent = (this.#acknowledged + this.#queue.length) >>> 0
-    const extra = el('handled-count-too-high', NS_SM, { h: String(h), 'send-count': String(sent) })
-    throw new StreamError('undefined-condition', `you acknowledged ${h} stanzas, and were sent ${sent}`, extra) // §6
+    throw handledTooHigh(h, this.sentCount)
+  }
+
+  /** As on the wire. */
+  get sentCount(): number {
+    return (this.#acknowledged + this.#queue.length) >>> 0
   }
 
   /** There is no stream any more. */
@@ -267,6 +300,12 @@ export class StreamManagement {
   }
 }
 
+/** §6. */
+export function handledTooHigh(h: number, sent: number): StreamError {
+  const extra = el('handled-count-too-high', NS_SM, { h: String(h), 'send-count': String(sent) })
+  return new StreamError('undefined-condition', `you acknowledged ${h} stanzas, and were sent ${sent}`, extra)
+}
+
 /**
  * How many more than before an `h` of 32 bits acknowledges, of so many that are not: 0 also where it is behind what was
  * acknowledged before, which says nothing new; -1 where it is ahead of all that was sent.
@@ -301,6 +340,12 @@ export function returned({ stanza, to, receivedMs }: Kept, session: Jid): Stanza
 // Elements ------------------------------------------------------------------------------------------------------------
 
 const REQUEST = `<r xmlns='${NS_SM}'/>`
+
+/** How long the session may wait for another stream; 0: not at all. Throws as `readEnable` does. */
+export function resumeSecondsOf(enable: Element, most: number): number {
+  const { resume, maxS = most } = readEnable(enable)
+  return resume ? Math.min(maxS, most) : 0
+}
 
 export interface EnableRequest {
   readonly resume: boolean

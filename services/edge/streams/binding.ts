@@ -44,7 +44,7 @@ export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stre
   const binding = edge.bind(account, session, resource, stream).finally(() => edge.early.delete(session))
   stream.wait(binding, (bound) => {
     if (bound instanceof StanzaError) return refuse(bound)
-    const made = new EdgeSession(session, bound, edge, stream)
+    const made = new EdgeSession(session, bound, edge, stream, stream)
     if (!stream.bound(made)) return made.end()
     stream.answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
     for (const delivery of early) made.receive(delivery)
@@ -85,13 +85,18 @@ function takeManagement(element: ScannedElement, account: Jid, edge: Edge, strea
       stream.resume()
     })
   }
-  const session = edge.resumables.get(previd)
-  if (session === undefined || session.jid.bare !== account.bare) return refuse()
-  if (stream.generation < session.generation) return refuse() // by a password that was changed since
-  stream.pause()
-  session.claim(h, (granted) => {
-    if (!granted) refuse()
-    else if (stream.bound(session)) session.resume(stream, h)
-    stream.resume()
-  })
+  const goOn = (session: EdgeSession | undefined): void => {
+    if (session === undefined || session.jid.bare !== account.bare) return refuse()
+    if (stream.generation < session.generation) return refuse() // by a password that was changed since
+    stream.pause()
+    session.claim(h, (granted) => {
+      if (!granted) refuse()
+      else if (stream.bound(session)) session.resume(stream, h)
+      stream.resume()
+    })
+  }
+  const here = edge.resumables.get(previd)
+  if (here !== undefined || !edge.moves.mayBeElsewhere) return goOn(here)
+  const { generation } = stream
+  stream.wait(edge.moves.fetch({ previd, account: account.bare, generation, h }), goOn)
 }

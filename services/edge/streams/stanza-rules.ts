@@ -1,9 +1,9 @@
 // What RFC 6120 asks of the stanzas that a bound client sends, as far as the edge can tell from their heads.
 import { StanzaError, StreamError } from '#xmpp/error.ts'
-import { type Jid, parseJid } from '#xmpp/jid.ts'
+import { type Jid, NO_JID, parseJid } from '#xmpp/jid.ts'
 import { NS_SESSION } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { type Stanza, type StanzaName, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 
 export function isStanzaName(name: string): name is StanzaName {
   return name === 'message' || name === 'presence' || name === 'iq'
@@ -74,4 +74,9 @@ export function isLegacySession({ name, type, to, child }: Stanza): boolean {
   return (
     child === LEGACY_SESSION && name === 'iq' && type === 'set' && (to === undefined || (to.local === '' && to.resource === ''))
   )
+}
+
+/** Old clients ask for a session after the bind; there is nothing to do. */
+export function legacyAnswer({ from, id }: Stanza): Stanza {
+  return stanza('iq', NO_JID, { to: from, id, type: 'result' })
 }

@@ -271,6 +271,11 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
     return true
   }
 
+  /** This edge stops: its session, where it can be resumed, goes on at another one (RFC 6120 §4.9.3.20). */
+  shutDown(): void {
+    this.fail(new StreamError('system-shutdown'), this.#session?.resumedBy ? 'resumable' : 'over')
+  }
+
   /** Its session goes on on another stream (XEP-0198 §5). */
   replaced(): void {
     this.#session = undefined
@@ -410,7 +415,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   }
 
   /** Ends the stream and says why (RFC 6120 §4.9.1). A header that was not sent yet goes first (§4.9.1.1). */
-  fail(error: StreamError): void {
+  fail(error: StreamError, session: 'resumable' | 'over' = 'over'): void {
     if (this.#state === 'closed') return
     if (!this.#headerSent) this.#sendHeader('')
     this.#edge.log.debug('stream.failed', {
@@ -423,7 +428,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
     this.#sayFarewell()
     this.write(this.#framing.error(error))
     this.write(this.#framing.close())
-    this.#finish(false)
+    this.#finish(session === 'resumable')
     this.#connection.end()
   }
 

@@ -167,6 +167,19 @@ export class Audience<S extends { readonly id: string }> {
     return this.#accounts.get(account)?.contacts.map(({ bare }) => bare) ?? NONE
   }
 
+  /** The full JIDs that the account's sessions here have been shown as available: contacts', and its own. */
+  seenBy(account: string): string[] {
+    const watcher = this.#accounts.get(account)
+    if (watcher === undefined || watcher.sessions.length === 0) return []
+    const seen: string[] = []
+    for (const contact of [watcher, ...watcher.contacts]) {
+      const { bare, watchers, admitted, doubtful, seen: resources = NONE } = contact
+      if (contact !== watcher && !isAmong(watchers, watcher, admitted + doubtful)) continue
+      for (const resource of resources) seen.push(`${bare}/${resource}`)
+    }
+    return seen
+  }
+
   #tell(news: WatchNews): void {
     if (news.contacts.length > 0) this.#submit(news)
   }
@@ -426,6 +439,11 @@ function sessionsOf<S>(accounts: readonly Account<S>[]): S[] {
 }
 
 /** RFC 6121 §4.3.2: that of a bare JID is of all its resources. */
+function isAmong<T>(all: readonly T[], one: T, count: number): boolean {
+  const at = all.indexOf(one)
+  return at >= 0 && at < count
+}
+
 function without(seen: readonly string[] | undefined, resource: string): readonly string[] | undefined {
   if (seen === undefined || resource === '') return undefined
   return seen.length === 1 ? undefined : seen.filter((other) => other !== resource)

@@ -111,28 +111,40 @@ export class Refreshing {
       if (session.ended || ownership.ownerOf(role, bare) !== owner || !session.isKnownTo(role)) continue
       lanes.send(role, bare, signal(bare, 'session.refresh', { session: session.id, edge: id }))
       if (role !== 'presence') continue
-      for (const [full, partition] of session.showing.seen) {
-        const known = seen.get(partition)
-        if (known === undefined) seen.set(partition, new Set([full]))
-        else known.add(full)
-      }
+      for (const [full, partition] of session.showing.seen) note(seen, full, partition)
     }
-    for (const jids of seen.values()) this.#tellSeen([...jids].filter((full) => this.#isOurs(full)))
+    tell(this.#edge, seen)
   }
+}
 
-  #isOurs(full: string): boolean {
-    const bare = bareOf(full)
-    return this.#edge.domainOf(bare.slice(bare.indexOf('@') + 1)) !== undefined
-  }
+/** The owners of these full JIDs, each with its partition, say which of them are gone: something may not have come. */
+export function tellSeen(edge: Edge, jids: ReadonlyMap<string, number>): void {
+  const seen = new Map<number, Set<string>>()
+  for (const [full, partition] of jids) note(seen, full, partition)
+  tell(edge, seen)
+}
 
-  /** Those of one partition: whoever owns one of them, owns all. */
-  #tellSeen(jids: readonly string[]): void {
+function note(seen: Map<number, Set<string>>, full: string, partition: number): void {
+  const known = seen.get(partition)
+  if (known === undefined) seen.set(partition, new Set([full]))
+  else known.add(full)
+}
+
+/** Those of one partition go together: whoever owns one of them, owns all. */
+function tell(edge: Edge, seen: ReadonlyMap<number, ReadonlySet<string>>): void {
+  for (const all of seen.values()) {
+    const jids = [...all].filter((full) => isOurs(edge, full))
     for (let at = 0; at < jids.length; at += SEEN_AT_ONCE) {
       const account = bareOf(jids[at]!)
-      const fields = { edge: this.#edge.id, jids: jids.slice(at, at + SEEN_AT_ONCE).join('\n') }
-      this.#edge.lanes.send('presence', account, signal(account, 'presence.seen', fields))
+      const fields = { edge: edge.id, jids: jids.slice(at, at + SEEN_AT_ONCE).join('\n') }
+      edge.lanes.send('presence', account, signal(account, 'presence.seen', fields))
     }
   }
+}
+
+function isOurs({ domainOf }: Edge, full: string): boolean {
+  const bare = bareOf(full)
+  return domainOf(bare.slice(bare.indexOf('@') + 1)) !== undefined
 }
 
 function signal(account: string, name: string, fields: Record<string, string>): Envelope {

@@ -26,6 +26,8 @@ const CONTACTS_MAX = 300
 type Order = Delivery & { readonly kind: 'order' }
 
 export class Watching {
+  /** A session watches its contacts from now on. */
+  onWatched: (session: EdgeSession) => void = () => {}
   readonly audience = new Audience<EdgeSession>((news) => this.submit(news))
   readonly #edge: string
   readonly #clock: Clock
@@ -105,6 +107,7 @@ export class Watching {
       const { notifies } = greeted
       if (notifies !== undefined) this.#askForItems(greeted, notifies, isNew ? [account, ...contacts] : contacts)
     }
+    if (isNew) this.onWatched(watching)
   }
 
   /** A presence that has waited while its client was inactive is sent. */
