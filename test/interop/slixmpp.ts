@@ -133,9 +133,11 @@ export class Slixmpp {
     await this.#do('cut', {})
   }
 
-  /** Connects again, and goes on with the session it had; rejects where the server does not let it. */
-  async resume(): Promise<{ jid: string; previd: string; unacked: number }> {
-    return (await this.#do('resume', {})) as { jid: string; previd: string; unacked: number }
+  /** Connects again, there if that is said, and goes on with the session it had; rejects where the server does not let it. */
+  async resume(
+    { host, port }: Pick<TestServer, 'host' | 'port'> = this.#server,
+  ): Promise<{ jid: string; previd: string; unacked: number }> {
+    return (await this.#do('resume', { host, port })) as { jid: string; previd: string; unacked: number }
   }
 
   async send(to: string, body: string): Promise<void> {

@@ -189,10 +189,11 @@ class Driver:
         client.transport.abort()
         await asyncio.wait_for(gone, IQ_TIMEOUT_S)
 
-    async def resume(self):
+    async def resume(self, host, port):
         """XEP-0198 as slixmpp does it, when it connects again: the session goes on, or an error says that it does not."""
         client = self.client
         client.started = asyncio.get_running_loop().create_future()
+        self.address = (host, port, False)
         await self.dial()
         return {"jid": client.boundjid.full, "previd": client["xep_0198"].sm_id, "unacked": len(client["xep_0198"].unacked_queue)}
 

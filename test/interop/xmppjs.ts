@@ -22,8 +22,11 @@ export interface XmppJs {
   iq(type: 'get' | 'set', to: string | undefined, payload: Element): Promise<Element>
   /** Its connection breaks, without a word. */
   cut(): void
-  /** Connects again. Resolves when it goes on with the session it had (XEP-0198); rejects where it is given a new one. */
-  resume(): Promise<void>
+  /**
+   * Connects again, there if that is said. Resolves when it goes on with the session it had (XEP-0198); rejects where it is given
+   * a new one.
+   */
+  resume(at?: TestServer): Promise<void>
   /** Says goodbye and closes; twice is once. */
   stop(): Promise<void>
 }
@@ -82,7 +85,10 @@ export async function connectXmppJs(server: TestServer, account: Account, via: V
     iq: (type, to, payload) =>
       within(entity.iqCaller.request(xml('iq', { type, to }, payload)), `${owner} to be answered ${payload}`, server.log),
     cut: () => cutOff(entity),
-    resume: () => within(resumption(entity), `${owner} to be resumed`, server.log),
+    resume: (at = server) => {
+      ;(entity as unknown as { options: { service: string } }).options.service = serviceOf(at, via) // not in its types
+      return within(resumption(entity), `${owner} to be resumed`, server.log)
+    },
     stop: async () => {
       stopped ??= within(entity.stop(), `the stream of ${owner} to close`, server.log)
       await stopped
