@@ -39,6 +39,11 @@ export interface Module<Api = void, Options = {}> {
   readonly namespaces?: readonly string[]
   /** Those of them that a stream may ask before it has logged in. */
   readonly strangers?: readonly string[]
+  /**
+   * What a client may ask for as it binds (XEP-0386 §3.2): elements as `{ns}name`, each with the flag that its session has from then
+   * on (Session.set). Their namespaces are offered.
+   */
+  readonly bindFlags?: Readonly<Record<string, string>>
   /** What it adds to a stream's features once the client is logged in (RFC 6120 §4.3.2). Asked once for each kind of stream and each domain with options of its own. */
   readonly streamFeatures?: (server: ServerFacts, modules: readonly AnyModule[]) => readonly Element[]
   /** The same before the login. */

@@ -95,7 +95,7 @@ export interface Edge {
   readonly offers: Offers
   saslServer(domain: string, address: string): SaslServer
   /** Never rejects with a StanzaError: tells it. */
-  bind(account: Jid, session: string, resource: string, login: BoundLogin): Promise<Jid | StanzaError>
+  bind(account: Jid, session: string, resource: string, login: BoundLogin, flags: readonly string[]): Promise<Jid | StanzaError>
   askAsStranger(iq: Stanza, address: string): Promise<Stanza>
   countFailure(condition: string): void
 }
@@ -345,8 +345,8 @@ function makeEdge(process: Process): Edge {
     domainOf: domainFinder(config.domains),
     offers: new Offers(auth.supports),
     saslServer: saslServers(process, auth, log),
-    bind: (account, session, resource, { about, generation }) =>
-      bind({ caller, lanes, log, ownership, edge: process.id, about, generation }, account, session, resource),
+    bind: (account, session, resource, { about, generation }, flags) =>
+      bind({ caller, lanes, log, ownership, edge: process.id, about, generation, flags }, account, session, resource),
     askAsStranger: async (iq, address) =>
       decodeStanza(await caller.ask('router', iq.to!.bare, 'iq.stranger', { stanza: encodeStanza(iq), address })),
     countFailure: (condition) => failures.labels(condition).inc(),
@@ -404,16 +404,17 @@ interface Binding extends BoundLogin {
   readonly lanes: Lanes
   readonly log: Log
   readonly edge: string
+  readonly flags: readonly string[]
 }
 
 /** A router who comes after the one that has bound it, and was told of our sessions before, does not know it: he is asked again. */
 async function bind(binding: Binding, account: Jid, session: string, resource: string): Promise<Jid | StanzaError> {
-  const { caller, lanes, log, ownership, edge, about, generation } = binding
+  const { caller, lanes, log, ownership, edge, about, generation, flags } = binding
   const partition = partitionOf(account.bare)
   try {
     for (let asked = resource; ; ) {
       const epoch = ownership.epochAt('router', partition)
-      const request = { edge, session, resource: asked, about, generation }
+      const request = { edge, session, resource: asked, about, generation, ...(flags.length > 0 && { flags }) }
       const jid = parseJid(await caller.ask('router', account.bare, 'session.bind', request))
       if (ownership.epochAt('router', partition) === epoch) {
         log.info('session.bound', { jid: jid.full })

@@ -36,6 +36,7 @@ export default defineModule({
   ],
   features: { host: [NS] }, // §3; without urn:xmpp:carbons:rules:0, which promises all of §6.1
   namespaces: [NS],
+  bindFlags: { [`{${NS}}enable`]: CARBONS }, // XEP-0386 §3.2
 
   setup(app) {
     if (app.role !== 'router') return

@@ -21,6 +21,8 @@ export interface BindRequest {
   readonly resource: string
   /** For whoever runs the server. */
   readonly about?: ConnectionFacts
+  /** Those that the session has from the beginning (core/module.ts, bindFlags). */
+  readonly flags?: readonly string[]
 }
 
 /**
@@ -63,6 +65,7 @@ function makeRoom(owner: Owner, sessions: Registry, jid: Jid): void | Promise<vo
 function add(owner: Owner, sessions: Registry, jid: Jid, request: BindRequest): MaybePromise<Jid> {
   const session = new BoundSession(request.session, request.edge, jid, owner.multicast)
   session.about = { ...request.about, sinceMs: owner.process.clock.now(), detached: false }
+  session.setAll(request.flags ?? [])
   sessions.add(session)
   passOn(owner, jid.bare)
   // Where the table is away the client is refused, and its edge will never close it.

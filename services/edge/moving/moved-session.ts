@@ -22,6 +22,8 @@ export interface Begun {
   readonly about: ConnectionFacts
   /** When it was bound; now, where it is now. */
   readonly sinceMs?: number
+  /** What modules have set on it (core/module.ts, Session.set). */
+  readonly flags?: readonly string[]
 }
 
 export interface MovedSession extends Begun {

@@ -13,7 +13,7 @@ import { StanzaError, StreamError } from '#xmpp/error.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import { type Element, type Stanza, type StanzaName, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import type { Edge } from '../main.ts'
 import { Departure } from '../moving/departure.ts'
 import type { Begun, MovedSession } from '../moving/moved-session.ts'
@@ -55,7 +55,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
   generation: number
   readonly #edge: Edge
   readonly #out: Outbox
-  #flags: string[] | undefined
+  #flags: readonly string[] | undefined
   readonly #intake: Intake
   /** From its end on. */
   #parting: Parting | undefined
@@ -77,7 +77,13 @@ export class EdgeSession implements Receiving, Speaker, Timed {
   held = false
   #present = false
 
-  constructor(id: string, jid: Jid, edge: Edge, { generation, about, sinceMs = edge.clock.now() }: Begun, stream?: ClientStream) {
+  constructor(
+    id: string,
+    jid: Jid,
+    edge: Edge,
+    { generation, about, sinceMs = edge.clock.now(), flags }: Begun,
+    stream?: ClientStream,
+  ) {
     this.id = id
     this.jid = jid
     this.#edge = edge
@@ -85,6 +91,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     this.generation = generation
     this.#sinceMs = sinceMs
     this.#about = about
+    this.#flags = flags
     this.#intake = new Intake(edge, this)
   }
 
@@ -95,7 +102,6 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     session.#intake.goOn(moved.received, moved.toldPresence)
     session.#out.sm = new StreamManagement(sm.id, sm.resumeS, sm.base, keptLimits(edge.limits))
     session.#out.sm.goOn(sm)
-    session.#flags = [...moved.flags]
     session.#present = moved.present
     session.held = moved.held
     session.showing.goOn(broadcast, moved.directed, moved.seen)
@@ -242,12 +248,10 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     } else if (name === 'moved') this.#departure?.heard(String(fields.role))
   }
 
-  /** See Outbox.ping. */
   ping(): void {
     this.#out.ping(PING_ID)
   }
 
-  /** See Outbox.indicate. */
   indicate(state: 'active' | 'inactive'): void {
     this.#out.indicate(state)
   }
@@ -274,7 +278,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     if (ns === NS_CSI && (name === 'active' || name === 'inactive')) return this.#out.indicate(name)
     if (ns !== NS_SM || (name !== 'enable' && name !== 'r' && name !== 'a' && name !== 'resume')) throw unsupported(element)
     if (name === 'enable') {
-      if (sm === undefined) return this.#enable(element, stream)
+      if (sm === undefined) return stream.say(this.enable(element.element()))
       throw new StreamError('policy-violation', 'stream management is enabled already') // §3: at most one attempt
     }
     if (sm === undefined || name === 'resume') return stream.say(failed('unexpected-request')) // §3, §6
@@ -285,23 +289,19 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     this.expectsAnswer()
   }
 
-  /** §3. From here on both sides count. */
-  #enable(element: ScannedElement, stream: ClientStream): void {
+  /** §3. From here on both sides count. Returns what the client is told. */
+  enable(element: Element): string {
     const { limits, moves, resumables } = this.#edge
     try {
-      const resumeS = resumeSecondsOf(element.element(), limits.resumeSeconds)
-      this.#out.sm = new StreamManagement(
-        resumeS > 0 ? moves.resumeId(this) : '',
-        resumeS,
-        this.#intake.received,
-        keptLimits(limits),
-      )
+      const resumeS = resumeSecondsOf(element, limits.resumeSeconds)
+      const id = resumeS > 0 ? moves.resumeId(this) : ''
+      this.#out.sm = new StreamManagement(id, resumeS, this.#intake.received, keptLimits(limits))
     } catch (error) {
       if (!(error instanceof StanzaError)) throw error
-      return stream.say(failed(error.condition))
+      return failed(error.condition)
     }
-    if (this.#out.sm.id !== '') resumables.set(this.#out.sm.id, this)
-    stream.say(enabled(this.#out.sm))
+    if (this.resumedBy !== '') resumables.set(this.resumedBy, this)
+    return enabled(this.#out.sm)
   }
 
   /** More of what the client has sent is handled. */
@@ -378,7 +378,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
   }
 
   /** It goes on, on this stream: first with what was sent and not acknowledged, then with what has come since (§5). */
-  resume(stream: ClientStream, h: number): void {
+  resume(stream: ClientStream, h: number, say = (text: string) => stream.say(text)): void {
     const sm = this.#out.sm!
     this.#edge.detached.delete(this)
     this.#edge.wheel.remove(this)
@@ -387,7 +387,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     if (this.#intake.paused) stream.pause()
     this.#tellAbout({ ...stream.about, detached: false }) // ahead of what is written, which may end the stream at once
     this.#edge.log.info('session.resumed', { jid: this.jid.full })
-    stream.say(resumed(sm.id, sm.h(this.#intake.handled)))
+    say(resumed(sm.id, sm.h(this.#intake.handled)))
     sm.acknowledge(h)
     for (const kept of sm.attach()) this.#out.write(kept.stanza, kept.to)
     if (sm.wantsLook) this.expectsAnswer()

@@ -7,7 +7,7 @@ import { randomId } from '#xmpp/id.ts'
 import { type Jid, NO_JID, prepareResource, withResource } from '#xmpp/jid.ts'
 import { NS_BIND, NS_CLIENT } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
-import { childOf, el, stanza, textOf } from '#xmpp/stanza.ts'
+import { childOf, type Element, el, stanza, textOf } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
 import type { Edge } from '../main.ts'
 import { EdgeSession } from '../sessions/session.ts'
@@ -38,15 +38,41 @@ export function takeBind(element: ScannedElement, account: Jid, edge: Edge, stre
   } catch (error) {
     return refuse(new StanzaError('bad-request', (error as Error).message)) // §7.7.2.1
   }
-  const session = randomId(12)
+  startSession({ account, resource, flags: NO_FLAGS, generation: stream.generation }, edge, stream, (made) => {
+    if (made instanceof StanzaError) return refuse(made)
+    stream.answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, made.jid.full))))
+  })
+}
+
+const NO_FLAGS: readonly string[] = []
+
+export interface NewSession {
+  readonly account: Jid
+  /** Prepared; '' leaves it to the server. */
+  readonly resource: string
+  /** Those that it has from the beginning. */
+  readonly flags: readonly string[]
+  /** Of the credentials that the client has logged in by. */
+  readonly generation: number
+}
+
+/** `opened` is told of the session, bound to the stream, before anything goes to the client; or why there is none. */
+export function startSession(
+  { account, resource, flags, generation }: NewSession,
+  edge: Edge,
+  stream: ClientStream,
+  opened: (made: EdgeSession | StanzaError) => void,
+): void {
+  const id = randomId(12)
   const early: SessionDelivery[] = []
-  edge.early.set(session, early)
-  const binding = edge.bind(account, session, resource, stream).finally(() => edge.early.delete(session))
+  const { about } = stream
+  edge.early.set(id, early)
+  const binding = edge.bind(account, id, resource, { about, generation }, flags).finally(() => edge.early.delete(id))
   stream.wait(binding, (bound) => {
-    if (bound instanceof StanzaError) return refuse(bound)
-    const made = new EdgeSession(session, bound, edge, stream, stream)
+    if (bound instanceof StanzaError) return opened(bound)
+    const made = new EdgeSession(id, bound, edge, { about, generation, flags }, stream)
     if (!stream.bound(made)) return made.end()
-    stream.answer(stanza('iq', NO_JID, { id, type: 'result' }, el('bind', NS_BIND, {}, el('jid', NS_BIND, {}, bound.full))))
+    opened(made)
     for (const delivery of early) made.receive(delivery)
   })
 }
@@ -69,34 +95,64 @@ function resourceOf(element: ScannedElement): string {
 function takeManagement(element: ScannedElement, account: Jid, edge: Edge, stream: ClientStream): void {
   if (element.name === 'enable') return stream.say(failed('unexpected-request')) // §3
   if (element.name !== 'resume') throw new StreamError('not-authorized', 'bind a resource first')
-  if (edge.limits.resumeSeconds === 0) return stream.say(failed('feature-not-implemented')) // §5
+  resumeSession({ account, resume: element.element(), generation: stream.generation }, edge, stream, {
+    granted: () => (text) => stream.say(text),
+    refused: (failure) => stream.say(failure),
+  })
+}
+
+export interface ResumingLogin {
+  readonly account: Jid
+  /** `<resume/>` */
+  readonly resume: Element
+  /** Of the credentials that the client has logged in by. */
+  readonly generation: number
+}
+
+export interface ResumeOutcome {
+  /** It goes on with this session, to which the stream is bound in a moment. Returns what says `<resumed/>`. */
+  granted(session: EdgeSession): (resumed: string) => void
+  /** `<failed/>`, as text. */
+  refused(failure: string): void
+}
+
+/** XEP-0198 §5. */
+export function resumeSession(
+  { account, resume, generation }: ResumingLogin,
+  edge: Edge,
+  stream: ClientStream,
+  to: ResumeOutcome,
+): void {
+  if (edge.limits.resumeSeconds === 0) return to.refused(failed('feature-not-implemented')) // §5
   let asked: ResumeRequest
   try {
-    asked = readResume(element.element())
+    asked = readResume(resume)
   } catch (error) {
     if (!(error instanceof StanzaError)) throw error
-    return stream.say(failed(error.condition))
+    return to.refused(failed(error.condition))
   }
   const { previd, h } = asked
   const refuse = (): void => {
     stream.pause()
     edge.ended.ask(previd, account.bare, (h) => {
-      stream.say(failed('item-not-found', h)) // §5
+      to.refused(failed('item-not-found', h)) // §5
       stream.resume()
     })
   }
   const goOn = (session: EdgeSession | undefined): void => {
     if (session === undefined || session.jid.bare !== account.bare) return refuse()
-    if (stream.generation < session.generation) return refuse() // by a password that was changed since
+    if (generation < session.generation) return refuse() // by a password that was changed since
     stream.pause()
-    session.claim(h, (granted) => {
-      if (!granted) refuse()
-      else if (stream.bound(session)) session.resume(stream, h)
+    session.claim(h, (isGranted) => {
+      if (!isGranted) refuse()
+      else {
+        const say = to.granted(session)
+        if (stream.bound(session)) session.resume(stream, h, say)
+      }
       stream.resume()
     })
   }
   const here = edge.resumables.get(previd)
   if (here !== undefined || !edge.moves.mayBeElsewhere) return goOn(here)
-  const { generation } = stream
   stream.wait(edge.moves.fetch({ previd, account: account.bare, generation, h }), goOn)
 }

@@ -13,6 +13,7 @@ import type { SaslContext } from '../sasl/mechanism.ts'
 import type { Offer } from '../sasl/offer.ts'
 import { NS_CSI } from '../sessions/inactive.ts'
 import { NS_SM } from '../sessions/stream-management.ts'
+import { inlineFeatures, NS_SASL2 } from './sasl2.ts'
 
 const NS_CHANNEL_BINDING = 'urn:xmpp:sasl-cb:0' // XEP-0440
 const NS_LIMITS = 'urn:xmpp:stream-limits:0' // XEP-0478
@@ -39,20 +40,37 @@ const NOBODY: readonly string[] = []
 
 /** As text, with the stream's namespace around it. */
 export function featuresBeforeLogin(edge: Edge, connection: Connection, domain: string): string {
-  const { canStartTls } = connection
+  const { canStartTls, encrypted } = connection
   const offer = mayLogIn(edge, connection) ? saslContextOf(edge, connection, domain).offer : undefined
-  const kind = `${canStartTls} ${offer?.name}`
+  const kind = `${canStartTls} ${encrypted} ${offer?.name}`
   return once(edge, domain, kind, (facts) => [
     ...(canStartTls ? [el('starttls', NS_TLS, {}, ...(offer === undefined ? [el('required', NS_TLS)] : []))] : []), // §5.4.1
-    ...(offer === undefined ? [] : loginFeatures(edge, facts, offer)),
+    ...(offer === undefined ? [] : loginFeatures(edge, facts, offer, encrypted)),
   ])
 }
 
-function loginFeatures({ limits, modules }: Edge, facts: ServerFacts, { bindings, mechanisms }: Offer): readonly Element[] {
+function loginFeatures(
+  edge: Edge,
+  facts: ServerFacts,
+  { bindings, mechanisms }: Offer,
+  isEncrypted: boolean,
+): readonly Element[] {
+  const { limits, modules } = edge
   const types = bindings.map((type) => el('channel-binding', NS_CHANNEL_BINDING, { type }))
   return [
     ...(types.length > 0 ? [el('sasl-channel-binding', NS_CHANNEL_BINDING, {}, ...types)] : []),
     el('mechanisms', NS_SASL, {}, ...mechanisms.map((name) => el('mechanism', NS_SASL, {}, name))),
+    ...(isEncrypted // XEP-0388 §2.1, §4
+      ? [
+          el(
+            'authentication',
+            NS_SASL2,
+            {},
+            ...mechanisms.map((name) => el('mechanism', NS_SASL2, {}, name)),
+            inlineFeatures(edge),
+          ),
+        ]
+      : []),
     streamLimits(limits.stanzaBytesBeforeLogin, Math.floor(limits.loginTimeoutMs / 1_000)),
     ...modules.flatMap((module) => module.streamFeaturesBeforeLogin?.(facts) ?? []),
   ]
@@ -69,6 +87,11 @@ export function featuresAfterLogin(edge: Edge, { framing }: Connection, domain: 
     ...modules.flatMap((module) => module.streamFeatures?.(facts, modules) ?? []),
     streamLimits(limits.stanzaBytes, framing === 'frame' ? 0 : limits.idleSeconds),
   ])
+}
+
+/** Behind a login by XEP-0388 that has bound a resource, or resumed a session. */
+export function featuresWhenBound({ limits }: Edge, { framing }: Connection): string {
+  return serialise([streamLimits(limits.stanzaBytes, framing === 'frame' ? 0 : limits.idleSeconds)], NS_CLIENT)
 }
 
 /** XEP-0478 §3.1. `idleSeconds` of 0 are not told. */

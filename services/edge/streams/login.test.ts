@@ -54,7 +54,8 @@ async function start(options: ProcessOptions = {}) {
 }
 
 const auth = (mechanism: string, data: string) => `<auth xmlns='${NS_SASL}' mechanism='${mechanism}'>${data}</auth>`
-const mechanismsOf = (features: string) => [...features.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)
+const mechanismsOf = (features: string) =>
+  [...features.split('<authentication')[0]!.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)
 const failureOf = (text: string) => /<failure [^>]*><([a-z-]+)\/>/.exec(text)?.[1]
 
 /** Resolves to the answer to the last message. */

@@ -183,7 +183,7 @@ describe('RFC 6120 §4.3.2 features', () => {
   test('inside TLS there are mechanisms, the strongest first, and no STARTTLS', async () => {
     const { connect } = await start({ modules: [stranger] })
     const features = connect().open().take()
-    expect([...features.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)).toEqual([
+    expect([...features.split('<authentication')[0]!.matchAll(/<mechanism>([^<]*)</g)].map(([, name]) => name)).toEqual([
       'SCRAM-SHA-512',
       'SCRAM-SHA-256',
       'SCRAM-SHA-1',

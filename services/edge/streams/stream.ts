@@ -29,10 +29,11 @@ import { ANSWER_S_MAX, failed, NS_SM } from '../sessions/stream-management.ts'
 import type { Timed } from '../sessions/wheel.ts'
 import type { Broadcast } from '../watching/broadcast.ts'
 import { takeBind } from './binding.ts'
-import { featuresAfterLogin, featuresBeforeLogin, mayLogIn } from './features.ts'
+import { featuresAfterLogin, featuresBeforeLogin, featuresWhenBound, mayLogIn } from './features.ts'
 import { FRAME_FRAMING, type Framing, STREAM_FRAMING } from './framing.ts'
 import { Login } from './login.ts'
 import { Rate } from './rate.ts'
+import { NS_SASL2, sasl2 } from './sasl2.ts'
 
 type State = 'open' | 'negotiating' | 'reopen' | 'binding' | 'bound' | 'closed'
 
@@ -56,6 +57,8 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
   #address = ''
   /** Made by the first element of a login, and gone with the last. */
   #login: Login | undefined
+  /** The same by XEP-0388. */
+  #login2: Login | undefined
   readonly #rate: Rate
   #pauses = 0
   /** The second something was last heard of the client, and whether it has been asked since. */
@@ -136,7 +139,7 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
       this.write(this.#framing.features(featuresBeforeLogin(this.#edge, this.#connection, this.#domain)))
     } else {
       this.#state = 'binding'
-      this.write(this.#framing.features(featuresAfterLogin(this.#edge, this.#connection, this.#domain)))
+      this.offer(false)
     }
   }
 
@@ -210,6 +213,11 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
       if (this.#login === undefined) this.#login = new Login(this.#edge, this.#connection, this)
       return this.#login.take(element)
     }
+    if (element.ns === NS_SASL2) {
+      if (!this.#connection.encrypted) throw new StreamError('policy-violation', 'that is for streams inside TLS') // XEP-0388 §4
+      this.#login2 ??= new Login(this.#edge, this.#connection, this, sasl2(this.#edge, this))
+      return this.#login2.take(element)
+    }
     if (element.ns === NS_SM && (element.name === 'enable' || element.name === 'resume'))
       return this.say(failed('unexpected-request')) // XEP-0198 §3
     if (element.ns === NS_CLIENT && element.name === 'iq' && this.#mayAsk(element)) return this.#ask(element)
@@ -236,14 +244,27 @@ export class ClientStream implements ScanHandler, ConnectionEvents, Timed {
 
   /** The login has succeeded: a new stream follows (RFC 6120 §6.4.6). */
   loggedIn(account: Jid, generation: number): void {
-    this.#account = account
-    this.generation = generation
-    this.#login = undefined
+    this.authenticated(account, generation)
     this.#state = 'reopen'
     this.#headerSent = false
     this.#scanner.restart()
+  }
+
+  /** The same by XEP-0388: the stream goes on. */
+  authenticated(account: Jid, generation: number): void {
+    this.#account = account
+    this.generation = generation
+    this.#login = undefined
+    this.#login2 = undefined
+    if (this.#state === 'negotiating') this.#state = 'binding'
     this.#scanner.setLimits(this.#edge.scanLimits)
     this.#rate.change(this.#edge.paces.session)
+  }
+
+  /** What there is behind the login, and behind the bind. */
+  offer(isBound: boolean): void {
+    const features = isBound ? featuresWhenBound : featuresAfterLogin
+    this.write(this.#framing.features(features(this.#edge, this.#connection, this.#domain)))
   }
 
   /** An iq that may be asked before the login (XEP-0077): by its module, at the router. */
