@@ -14,6 +14,7 @@ import { Metrics } from '#core/observing/metrics.ts'
 import { type RoleName, soleOwnership } from '#core/ownership/ownership.ts'
 import type { Process } from '#core/process.ts'
 import { loadConfig } from '#core/settings/config.ts'
+import type { OptionSpecs } from '#core/settings/options.ts'
 import type { EncodedCredentials } from '#core/storage/accounts.ts'
 import { Readings } from '#core/storage/readings.ts'
 import { deriveCredentials, encodeCredentials } from '#core/storage/scram-keys.ts'
@@ -58,7 +59,7 @@ export function testProcess({
     table,
     ownership: soleOwnership(id),
     config: checked,
-    moduleOptions: {},
+    moduleOptions: Object.fromEntries(modules.map(({ name, options = {} }) => [name, defaultsOf(options)])),
     modules: [...(presenceModules as AnyModule[]), ...modules],
     journals: modules.flatMap(({ journals = [] }) => journals),
     openLog: (_role, log) => directLog(table, clock, log),
@@ -68,6 +69,10 @@ export function testProcess({
     metrics: new Metrics(),
     readings: new Readings(),
   }
+}
+
+function defaultsOf(options: OptionSpecs<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).map(([key, spec]) => [key, (spec as { default?: unknown }).default]))
 }
 
 /** Router and presence as they run anywhere. Resolves to what stops them. */

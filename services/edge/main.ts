@@ -3,7 +3,7 @@
 // It holds no hard state. What a client sends goes on a lane to the owner of its account; what comes for it arrives
 // as a multicast and is written in this turn's one write per socket.
 import { setImmediate as turn } from 'node:timers/promises'
-import { type Caller, openCaller } from '#core/call.ts'
+import { type Caller, openCaller, type Told } from '#core/call.ts'
 import type { Clock } from '#core/clock.ts'
 import { decodeStanza, encodeStanza, type SessionDelivery } from '#core/envelope.ts'
 import { IqHomes } from '#core/iq.ts'
@@ -94,6 +94,8 @@ export interface Edge {
   /** What streams are offered to log in by. */
   readonly offers: Offers
   saslServer(domain: string, address: string): SaslServer
+  /** A token by which a client may log in again (XEP-0484); undefined where there are none. */
+  readonly issueToken: ((account: string, client: string, mechanism: string) => Promise<Told<'fast.issue'>>) | undefined
   /** Never rejects with a StanzaError: tells it. */
   bind(account: Jid, session: string, resource: string, login: BoundLogin, flags: readonly string[]): Promise<Jid | StanzaError>
   askAsStranger(iq: Stanza, address: string): Promise<Stanza>
@@ -344,7 +346,10 @@ function makeEdge(process: Process): Edge {
     parting: new Set(),
     domainOf: domainFinder(config.domains),
     offers: new Offers(auth.supports),
-    saslServer: saslServers(process, auth, log),
+    saslServer: saslServers(process, auth, caller, log),
+    issueToken: process.modules.some(({ name }) => name === 'fast')
+      ? (account, client, mechanism) => caller.ask('router', account, 'fast.issue', { client, mechanism })
+      : undefined,
     bind: (account, session, resource, { about, generation }, flags) =>
       bind({ caller, lanes, log, ownership, edge: process.id, about, generation, flags }, account, session, resource),
     askAsStranger: async (iq, address) =>
@@ -374,15 +379,18 @@ function domainFinder(domains: readonly string[]): Edge['domainOf'] {
   }
 }
 
-function saslServers({ config, clock, metrics }: Process, auth: Auth, log: Log): Edge['saslServer'] {
+function saslServers({ config, clock, metrics, modules }: Process, auth: Auth, caller: Caller, log: Log): Edge['saslServer'] {
   const guesses = new Guesses(config.limits, clock)
   const failures = metrics.counter('logins_failed_total', 'Logins that failed (RFC 6120 §6.5), by mechanism and condition.', [
     'mechanism',
     'condition',
   ])
+  const verifyToken: SaslServer['verifyToken'] = (account, question) => caller.ask('router', account, 'fast.verify', question)
+  const hasTokens = modules.some(({ name }) => name === 'fast')
   return (domain, address) => ({
     domain,
     auth,
+    ...(hasTokens && { verifyToken }),
     attempt: (account) => guesses.attempt(account, address),
     onFailure: ({ mechanism, condition, cause }) => {
       failures.labels(mechanism, condition).inc()

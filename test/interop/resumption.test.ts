@@ -69,6 +69,17 @@ describe('@xmpp/client', () => {
     }
   })
 
+  test('it logs in again by a token and not by its password, in the message that resumes (XEP-0484, XEP-0388)', async () => {
+    const [j] = (await people(server, 'juliet')) as [Account]
+    const juliet = await online(j, 'tcp', 'balcony')
+    expect(juliet.mechanism).toMatch(/^SCRAM-SHA-/)
+    for (let round = 0; round < 3; round++) {
+      juliet.cut()
+      await juliet.resume()
+      expect(juliet.mechanism).toBe('HT-SHA-256-NONE')
+    }
+  })
+
   test('nobody sees it go', async () => {
     const [j] = (await people(server, 'juliet')) as [Account]
     const [balcony, chamber] = [await online(j, 'tcp', 'balcony'), await online(j, 'tcp', 'chamber')]

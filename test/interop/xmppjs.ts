@@ -81,7 +81,9 @@ export async function connectXmppJs(server: TestServer, account: Account, via: V
   return {
     jid: String(entity.jid),
     stanzas,
-    mechanism: mechanism(),
+    get mechanism() {
+      return mechanism()
+    },
     secure: entity.isSecure(),
     send: (stanza) => entity.send(stanza),
     iq: (type, to, payload) =>

@@ -3,6 +3,7 @@
 // An exchange is fed decoded messages and answers each with a step; it knows neither XML nor sockets, so SASL in the stream
 // (RFC 6120 §6) and SASL2 (XEP-0388) drive the same one. A mechanism only says what the next message means; order, sizes and
 // everything thrown are looked after here, once. Nothing a client sends makes an exchange throw, and it ends once.
+import type { Asked, Told } from '#core/call.ts'
 import type { Auth } from '#core/storage/auth.ts'
 import { HashingBusy, SCRAM_HASHES } from '#core/storage/scram-keys.ts'
 import type { ChannelBindingType } from '../listeners/connection.ts'
@@ -44,6 +45,8 @@ export interface SaslSuccess {
   readonly username: string
   /** Of the credentials (core/storage/auth.ts), to be shown when a resource is bound. */
   readonly generation: number
+  /** Due in the place of the token it was logged in by (XEP-0484 §3.5). */
+  readonly token?: { readonly token: string; readonly expiry: string }
 }
 
 /** At once where nobody has to be asked. */
@@ -57,6 +60,8 @@ export interface SaslServer {
   readonly auth: Auth
   /** Begins a try at an account, from the address of the stream. */
   attempt(account: string): Attempt
+  /** Whether somebody has a token (XEP-0484); absent where there are none. */
+  verifyToken?(account: string, question: Asked<'fast.verify'>): Promise<Told<'fast.verify'>>
   /** Told once of an exchange that failed, for the log. */
   onFailure?(failure: SaslFailure): void
 }
@@ -105,6 +110,11 @@ for (const hash of SCRAM_HASHES) {
 export function beginExchange(mechanism: string, server: SaslServer, context: SaslContext): SaslExchange | undefined {
   if (!context.offer.mechanisms.includes(mechanism)) return undefined
   return new Exchange(mechanism, MECHANISMS.get(mechanism)!(server, context), server)
+}
+
+/** The same by a mechanism of the caller's own. */
+export function exchangeBy(name: string, mechanism: Mechanism, server: SaslServer): SaslExchange {
+  return new Exchange(name, mechanism, server)
 }
 
 /** Why `beginExchange` gave nothing: PLAIN wants TLS here (RFC 6120 §6.5.4), or there is no such mechanism (§6.5.7). */

@@ -67,7 +67,7 @@ function loginFeatures(
             NS_SASL2,
             {},
             ...mechanisms.map((name) => el('mechanism', NS_SASL2, {}, name)),
-            inlineFeatures(edge),
+            inlineFeatures(edge, bindings),
           ),
         ]
       : []),

@@ -1,6 +1,8 @@
+import { createHmac } from 'node:crypto'
 import { afterEach, describe, expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
 import { type AnyModule, defineModule } from '#core/module.ts'
+import fast from '#modules/fast.ts'
 import {
   base64,
   connect,
@@ -248,5 +250,58 @@ describe('XEP-0198 §5, XEP-0388 a resumption with the login', () => {
     const bare = await say(connect(), authenticate(`${initial(plain())}${resume('none', 0)}`))
     expect(identifierOf(bare)).toBe(ROMEO)
     expect(bare).toMatch(/<failed .*<\/success><stream:features><bind /)
+  })
+})
+
+describe('XEP-0484 a login by token', () => {
+  const want = (mechanism: string) => `<request-token xmlns='urn:xmpp:fast:0' mechanism='${mechanism}'/>`
+  const startFast = () => start({ modules: [flagged, fast as AnyModule] })
+  const tokenOf = (text: string) => /<token xmlns='urn:xmpp:fast:0' expiry='[^']+' token='([^']+)'\/><\/success>/.exec(text)?.[1]
+  const shown = (token: string, user = 'romeo') =>
+    Buffer.concat([Buffer.from(`${user}\0`), createHmac('sha256', token).update('Initiator').digest()]).toString('base64')
+  const byToken = (token: string, inside = AGENT, attributes = '') =>
+    authenticate(`${initial(shown(token))}${inside}<fast xmlns='urn:xmpp:fast:0'${attributes}/>`, 'HT-SHA-256-NONE')
+
+  test('§3.1 it is offered inline, by the bindings that there are', async () => {
+    const { connect } = await startFast()
+    expect(connect().open().take()).toContain(
+      "<fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-NONE</mechanism></fast></inline>",
+    )
+  })
+
+  test('§3.2 to §3.4 a client that asks for one gets it, and logs in by it with one message', async () => {
+    const { connect } = await startFast()
+    const token = tokenOf(await say(connect(), authenticate(`${initial(plain())}${AGENT}${want('HT-SHA-256-NONE')}`)))!
+    const answer = await say(connect(), byToken(token, `${AGENT}${bind('<tag>t</tag>')}`))
+    expect(identifierOf(answer)).toMatch(/^romeo@example\.org\/t\//)
+    expect(/<additional-data>([^<]*)</.exec(answer)![1]).toBe(createHmac('sha256', token).update('Responder').digest('base64'))
+    expect(tokenOf(answer)).toBeUndefined()
+  })
+
+  test('who has no name, or wants a mechanism that there is not, gets none', async () => {
+    const { connect } = await startFast()
+    expect(tokenOf(await say(connect(), authenticate(`${initial(plain())}${want('HT-SHA-256-NONE')}`)))).toBeUndefined()
+    expect(tokenOf(await say(connect(), authenticate(`${initial(plain())}${AGENT}${want('PLAIN')}`)))).toBeUndefined()
+  })
+
+  test('a wrong token is not-authorized, one that is no message malformed-request; without <fast/> or a name there is no such mechanism', async () => {
+    const { connect } = await startFast()
+    const token = tokenOf(await say(connect(), authenticate(`${initial(plain())}${AGENT}${want('HT-SHA-256-NONE')}`)))!
+    expect(failureOf(await say(connect(), byToken('wrong')))).toBe('not-authorized')
+    expect(failureOf(await say(connect(), byToken(token, '')))).toBe('invalid-mechanism')
+    const bare = authenticate(`${initial(shown(token))}${AGENT}`, 'HT-SHA-256-NONE')
+    expect(failureOf(await say(connect(), bare))).toBe('invalid-mechanism')
+    const short = authenticate(`${initial(base64('romeo'))}${AGENT}<fast xmlns='urn:xmpp:fast:0'/>`, 'HT-SHA-256-NONE')
+    expect(failureOf(await say(connect(), short))).toBe('malformed-request')
+    expect(failureOf(await say(connect(), byToken(token).replace('HT-SHA-256-NONE', 'HT-SHA-256-EXPR')))).toBe(
+      'invalid-mechanism',
+    )
+  })
+
+  test('§3.6 once it is invalidated it opens nothing', async () => {
+    const { connect } = await startFast()
+    const token = tokenOf(await say(connect(), authenticate(`${initial(plain())}${AGENT}${want('HT-SHA-256-NONE')}`)))!
+    expect(identifierOf(await say(connect(), byToken(token, AGENT, " invalidate='true'")))).toBe(ROMEO)
+    expect(failureOf(await say(connect(), byToken(token)))).toBe('not-authorized')
   })
 })

@@ -13,8 +13,10 @@ import { type Jid, JidError, parseJid, prepareResource } from '#xmpp/jid.ts'
 import { NS_SASL } from '#xmpp/ns.ts'
 import { attr, childOf, type Element, el, textOf } from '#xmpp/stanza.ts'
 import { escapeText } from '#xmpp/xml.ts'
+import type { ChannelBindingType } from '../listeners/connection.ts'
 import type { Edge } from '../main.ts'
-import { decodeSaslData, encodeSaslData, SaslError, type SaslSuccess } from '../sasl/mechanism.ts'
+import { hashedToken, isTokenMechanism, tokenMechanisms } from '../sasl/ht.ts'
+import { decodeSaslData, encodeSaslData, exchangeBy, SaslError, type SaslSuccess } from '../sasl/mechanism.ts'
 import { NS_CSI } from '../sessions/inactive.ts'
 import type { EdgeSession } from '../sessions/session.ts'
 import { NS_SM } from '../sessions/stream-management.ts'
@@ -24,6 +26,7 @@ import type { ClientStream } from './stream.ts'
 
 export const NS_SASL2 = 'urn:xmpp:sasl:2'
 const NS_BIND2 = 'urn:xmpp:bind:0'
+const NS_FAST = 'urn:xmpp:fast:0'
 const UUID_LENGTH_MAX = 64
 /** Of a resource made of a client's name: 72 bits. */
 const STABLE_LENGTH = 12
@@ -31,14 +34,20 @@ const TAG_LENGTH_MAX = 200
 
 /** What comes with the login. */
 interface Asked {
+  /** A hash of what the client calls itself, for this account; undefined where it has no name. */
+  readonly client: ((account: string) => string) | undefined
+  /** It logs in by a token (XEP-0484 §3.4). */
+  readonly fast: Element | undefined
+  /** The mechanism of the token that it wants (§3.2); '' for none. */
+  readonly wants: string
   readonly bind: Element | undefined
   readonly resume: Element | undefined
   /** The resource that is bound; '' leaves it to the server. */
   readonly resource: (account: Jid) => string
 }
 
-/** §2.1: what a stream is offered beside its mechanisms. */
-export function inlineFeatures({ limits, modules }: Edge): Element {
+/** §2.1: what a stream with these bindings is offered beside its mechanisms. */
+export function inlineFeatures({ limits, modules, issueToken }: Edge, bindings: readonly ChannelBindingType[]): Element {
   const features = [
     ...modules.flatMap(({ bindFlags = {} }) => Object.keys(bindFlags).map((name) => name.slice(1, name.indexOf('}')))),
     ...(limits.inactiveStanzas > 0 ? [NS_CSI] : []),
@@ -51,12 +60,13 @@ export function inlineFeatures({ limits, modules }: Edge): Element {
     {},
     el('bind', NS_BIND2, {}, el('inline', NS_BIND2, {}, ...offered)), // XEP-0386 §3.1
     ...(limits.resumeSeconds > 0 ? [el('sm', NS_SM)] : []), // XEP-0198 §5
+    ...(issueToken === undefined ? [] : [el('fast', NS_FAST, {}, ...tokenMechanisms(bindings).map(fastMechanism))]), // XEP-0484 §3.1
   )
 }
 
 /** The login of a stream by this profile. */
 export function sasl2(edge: Edge, stream: ClientStream): Profile {
-  let asked: Asked = { bind: undefined, resume: undefined, resource: () => '' }
+  let asked: Asked = { client: undefined, fast: undefined, wants: '', bind: undefined, resume: undefined, resource: () => '' }
   return {
     ns: NS_SASL2,
     begins: 'authenticate',
@@ -65,6 +75,13 @@ export function sasl2(edge: Edge, stream: ClientStream): Profile {
       asked = askedIn(request)
       const initial = childOf(request, 'initial-response', NS_SASL2)
       return initial === undefined ? undefined : decodeSaslData(textOf(initial).trim())
+    },
+    exchange(mechanism, server, context) {
+      const { fast, client } = asked
+      if (fast === undefined || client === undefined || server.verifyToken === undefined) return undefined
+      if (!tokenMechanisms(context.offer.bindings).includes(mechanism)) return undefined
+      const invalidate = /^(?:1|true)$/.test(attr(fast, 'invalidate'))
+      return exchangeBy(mechanism, hashedToken(mechanism, server, context, { client, invalidate }), server)
     },
     failure(condition, text) {
       const said = text === '' ? '' : `<text xml:lang='en'>${text}</text>`
@@ -86,7 +103,17 @@ function askedIn(request: Element): Asked {
     const stable = agent === '' ? '' : hashed(`${bare}\n${agent}\n${tag}`)
     return tag === '' ? stable : `${tag}/${stable === '' ? hashed(crypto.randomUUID()) : stable}`
   }
-  return { bind, resume, resource }
+  const wanted = childOf(request, 'request-token', NS_FAST)
+  return {
+    ...{ bind, resume, resource },
+    client: agent === '' ? undefined : (account) => hashed(`${account}\n${agent}`),
+    fast: childOf(request, 'fast', NS_FAST),
+    wants: wanted === undefined ? '' : attr(wanted, 'mechanism'),
+  }
+}
+
+function fastMechanism(name: string): Element {
+  return el('mechanism', NS_FAST, {}, name)
 }
 
 /** Prepared; '' where there is none. */
@@ -117,6 +144,7 @@ class Success {
   readonly #asked: Asked
   readonly #account: Jid
   readonly #refuse: Refuse
+  #token: SaslSuccess['token']
 
   constructor(edge: Edge, stream: ClientStream, step: SaslSuccess, asked: Asked, refuse: Refuse) {
     this.#edge = edge
@@ -127,8 +155,21 @@ class Success {
     this.#refuse = refuse
   }
 
-  /** XEP-0386 §3.2: first what is to be resumed, and then what is to be bound. */
+  /** Ahead of all, the token that the client wants (XEP-0484 §3.3), or is due. */
   begin(): void {
+    const { client, wants } = this.#asked
+    const { issueToken } = this.#edge
+    this.#token = this.#step.token
+    if (issueToken === undefined || client === undefined || !isTokenMechanism(wants)) return this.#goOn()
+    const { bare } = this.#account
+    this.#stream.wait(issueToken(bare, client(bare), wants), (token) => {
+      this.#token = token ?? undefined
+      this.#goOn()
+    })
+  }
+
+  /** XEP-0386 §3.2: first what is to be resumed, and then what is to be bound. */
+  #goOn(): void {
     const { resume } = this.#asked
     const { generation } = this.#step
     if (resume === undefined) return this.#bind('')
@@ -162,8 +203,14 @@ class Success {
     const { data } = this.#step
     const more = data === undefined ? '' : `<additional-data>${encodeSaslData(data)}</additional-data>`
     const who = `<authorization-identifier>${escapeText(identifier.full)}</authorization-identifier>`
-    this.#stream.write(`<success xmlns='${NS_SASL2}'>${more}${who}${outcome}</success>`)
+    this.#stream.write(`<success xmlns='${NS_SASL2}'>${more}${who}${outcome}${this.#tokenText()}</success>`)
     this.#stream.offer(isBound)
+  }
+
+  #tokenText(): string {
+    if (this.#token === undefined) return ''
+    const { token, expiry } = this.#token
+    return `<token xmlns='${NS_FAST}' expiry='${expiry}' token='${token}'/>`
   }
 }
 
