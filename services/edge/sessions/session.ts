@@ -178,7 +178,7 @@ export class EdgeSession implements Held, Speaker, Timed {
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
-    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(stanza)
+    if (stanza.name === 'presence' && this.#edge.notesSeen(stanza.from)) this.showing.see(stanza)
     if (this.#inactive?.takes(stanza, () => new Kept(stanza, to, this.#edge.clock.now()))) return
     if (this.#sm === undefined) return this.#write(stanza, to)
     const kept = new Kept(stanza, to, this.#edge.clock.now())
@@ -187,17 +187,17 @@ export class EdgeSession implements Held, Speaker, Timed {
 
   /** What may wait while its client is inactive: false where it does. To its bare JID. */
   show(broadcast: Broadcast): boolean {
-    const waits = this.#inactive !== undefined
-    if (this.#inactive !== undefined) this.#inactive.hold(broadcast, broadcast.isNew)
+    const inactive = this.#inactive
+    if (inactive !== undefined) inactive.hold(broadcast, broadcast.isNew && !this.showing.hasSeen(broadcast.stanza.from))
     else if (this.#sm === undefined) this.#stream?.show(broadcast)
     else this.#keep(broadcast.kept, broadcast)
     if (broadcast.stanza.type === 'unavailable' && this.showing.sees) this.showing.see(broadcast.stanza) // else the audience knows
-    return !waits
+    return inactive === undefined
   }
 
   /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
   keep(kept: Kept): boolean {
-    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.showing.see(kept.stanza)
+    if (kept.stanza.name === 'presence' && this.#edge.notesSeen(kept.stanza.from)) this.showing.see(kept.stanza)
     if (this.#inactive?.takes(kept.stanza, () => kept)) return true
     return this.#keep(kept)
   }

@@ -1,6 +1,7 @@
 // What a session has shown others of itself, as far as its owner has handled that (RFC 6121 §4), and whom it has been shown by
 // directed presence: the one copy that outlives the owners. A new one learns it from here (edge/resync.ts), and so knows what
-// contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/watching/audience.ts).
+// contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/watching/audience.ts); of
+// its account's other resources, those that were there before it came to it as directed presence does.
 import { partitionOf } from '#core/ownership/ownership.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
@@ -66,6 +67,10 @@ export class Showing {
   /** It has been shown anybody. */
   get sees(): boolean {
     return this.#seen !== undefined
+  }
+
+  hasSeen({ full }: Jid): boolean {
+    return this.#seen?.has(full) === true
   }
 
   get seen(): ReadonlyMap<string, number> {
