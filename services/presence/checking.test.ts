@@ -78,6 +78,17 @@ test('what an owner has held back when he dies is shown by the next one', async 
   await cluster.until(() => juliet.connection.written.includes('<status>two</status>'), 'she sees the latest')
 })
 
+test('§4.7.2.3: one whose last presence was refused is seen as he was before, by the next owner, too: he used to be gone', async () => {
+  const { cluster, presence1, presence2, romeo, juliet, takenBy } = await stage()
+  romeo.send('<presence><priority>999</priority></presence>')
+  await cluster.until(() => romeo.connection.written.includes('<bad-request'), 'it is refused')
+  await cluster.pass(1_000)
+  presence1.kill()
+  await takenBy(presence2)
+  await cluster.pass(5_000)
+  expect(juliet.sees(romeo.jid)).toBe('available')
+})
+
 test('what waits is shown when its account is handed over', async () => {
   const { cluster, presence1, romeo, juliet } = await stage({ config: { presence: { windowMs: 60_000 } } })
   for (const text of ['one', 'two']) romeo.send(`<presence><status>${text}</status></presence>`)

@@ -3,6 +3,7 @@
 // contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/watching/audience.ts); of
 // its account's other resources, those that were there before it came to it as directed presence does.
 import { partitionOf } from '#core/ownership/ownership.ts'
+import { knownPriority } from '#core/priority.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 
@@ -26,10 +27,11 @@ export class Showing {
     return this.#directed === undefined ? NOBODY : [...this.#directed.values()]
   }
 
-  /** A presence of the client's, available or unavailable. It is kept as it is. */
+  /** A presence of the client's that is handled, available or unavailable. It is kept as it is. */
   note(presence: Stanza): void {
     const { to, type } = presence
     if (to === undefined) {
+      if (type === '' && knownPriority(presence) === undefined) return // §4.7.2.3: refused, and the one before it stands
       this.broadcast = type === '' ? presence : undefined
       if (type === '') return
       this.#directed = undefined // §4.6.5: they have been told
