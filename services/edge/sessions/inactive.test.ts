@@ -333,6 +333,35 @@ describe('with stream management (XEP-0198)', () => {
     expect(await received(next)).toEqual(['j3'])
   })
 
+  test.each(['its connection is lost', 'another stream would go on with it'])(
+    'where more has waited than may wait for an absent client, the session ends when %s: it used to be kept for good',
+    async (when) => {
+      const puppets = startPuppets({ config: { limits: { unackedStanzas: 100 } } })
+      const connection = connect(puppets.open.onConnection)
+      await connection.logIn('romeo@example.org', 'garden')
+      const session = [...puppets.edge.sessions.keys()].at(-1)!
+      connection.send(`<presence/>${ENABLE}${INACTIVE}`)
+      const previd = /id='([^']*)'/.exec(await connection.until('<enabled'))![1]!
+      await settled()
+      for (const { done } of puppets.owners.handed) done()
+      for (let n = 0; n < 150; n++) await show(puppets, session, presence(`juliet@example.org/${n}`, `j${n}`))
+      if (when === 'its connection is lost') connection.vanish()
+      const next = await loggedIn(puppets)
+      next.send(resume(previd, 0))
+      await next.until('<failed')
+      await settled()
+      for (const { done } of puppets.owners.handed) done()
+      await settled()
+      const { detached, resumables, leaving } = puppets.edge
+      expect([detached.size, resumables.size, leaving.size]).toEqual([0, 0, 0])
+      expect(next.written).not.toContain('<resumed')
+      expect(puppets.owners.summary().filter((one) => one.includes('closed'))).toEqual([
+        'router signal session.closed',
+        'presence signal session.closed',
+      ])
+    },
+  )
+
   test('what has waited when the session ends goes nowhere', async () => {
     const puppets = startPuppets()
     const { connection, session } = await bound(puppets, `<enable xmlns='urn:xmpp:sm:3'/>${INACTIVE}`)

@@ -275,9 +275,7 @@ export class EdgeSession implements Held, Speaker, Timed {
     if (state === 'active') {
       this.#inactive = undefined
       before?.flush()
-    } else if (before === undefined && limits.inactiveStanzas > 0) {
-      this.#inactive = new Inactive(limits.inactiveStanzas, this)
-    }
+    } else if (before === undefined && limits.inactiveStanzas > 0) this.#inactive = new Inactive(limits.inactiveStanzas, this)
   }
 
   /** What has waited. */
@@ -384,12 +382,12 @@ export class EdgeSession implements Held, Speaker, Timed {
     if (this.#parting !== undefined || this.#stream === undefined) return
     this.#stream = undefined
     sm.detach()
-    this.indicate('active') // XEP-0352 §5.2: so it is when it goes on; what has waited now waits for that
     this.#edge.watched.delete(this)
     this.#edge.detached.add(this)
     this.#edge.wheel.add(this, sm.resumeS * 1_000)
     this.#tellAbout({ detached: true })
     this.#edge.log.debug('session.detached', { jid: this.jid.full })
+    this.indicate('active') // XEP-0352 §5.2: so it is when it goes on. What has waited may be more than may wait, and end it
   }
 
   /**
@@ -404,10 +402,11 @@ export class EdgeSession implements Held, Speaker, Timed {
     this.#claimed = answer
     this.lost()
     before?.replaced() // §5
-    this.settle(() => {
+    const granted = (): void => {
       this.#claimed = undefined
       answer(true)
-    })
+    }
+    if (this.#parting === undefined) this.settle(granted)
     other?.(false) // last: it may go on with what its client has sent behind, and claim this session again
   }
 
