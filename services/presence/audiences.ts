@@ -101,7 +101,7 @@ export class Audiences {
    * What a module publishes in the name of an account (XEP-0163 §4.3): to those who see it, or to those of `only` from whom it
    * is not hidden. Where it is not online, to the recorded watchers who may see it.
    */
-  publish(account: Jid, shown: Stanza, { filter = '', only, at }: ShownOptions): void {
+  publish(account: Jid, shown: Stanza, { filter = '', only, others = false, at }: ShownOptions): void {
     const { bare } = account
     if (at !== undefined && only !== undefined) {
       const to: ShownTo = at.session === '' ? { only, filter } : { only: [], sessions: [at.session], filter }
@@ -114,13 +114,13 @@ export class Audiences {
         const chosen = only && new Set(only)
         const may = (watcher: string): boolean =>
           (chosen === undefined ? seenBy(items.get(watcher)) : chosen.has(watcher)) && !hidden?.(parseJid(watcher))
-        this.#owner.commit.after(bare, () => this.#showSome(bare, shown, filter, may))
+        this.#owner.commit.after(bare, () => this.#showSome(bare, shown, { filter, others }, may))
       }),
     )
   }
 
-  #showSome(account: string, shown: Stanza, filter: string, may: (watcher: string) => boolean): void {
-    const own = this.#resources.available(account)
+  #showSome(account: string, shown: Stanza, { filter, others }: ShownOptions, may: (watcher: string) => boolean): void {
+    const own = others ? [] : this.#resources.available(account)
     const edges = new Set(edgesOf(own))
     for (const place of this.watches.of(account)) edges.add(place.edge)
     for (const edge of edges) {
