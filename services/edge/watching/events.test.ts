@@ -1,5 +1,6 @@
 // Events of PEP through a whole server: what the clients of an account, and those of its contacts, are told as they come and go.
 import { afterEach, describe, expect, test } from 'vitest'
+import blocking from '#modules/blocking.ts'
 import disco from '#modules/disco.ts'
 import pep from '#modules/pep.ts'
 import { capsHash, NS_CAPS } from '#xmpp/caps.ts'
@@ -27,7 +28,7 @@ function told(connection: FakeConnection): (string | undefined)[] {
 }
 
 async function start() {
-  const process = testProcess({ modules: [disco, pep] })
+  const process = testProcess({ modules: [blocking, disco, pep] })
   stops.push(await startRoles(process))
   const open = openEdge(process)
   stops.push(() => open.close())
@@ -82,5 +83,37 @@ describe('XEP-0163 §4.3.4 Sending the Last Published Item', () => {
     silent.send('<presence/>')
     await quiet()
     expect([told(silent), told(phone), told(again), told(back)]).toEqual([[], [], [], []])
+  })
+
+  test('who is unblocked, or approved anew, is sent what was published meanwhile, once', async () => {
+    const { online } = await start()
+    const juliet = await online(JULIET, 'balcony')
+    const romeo = await online(ROMEO, 'garden')
+    romeo.send(`<presence type='subscribe' to='${JULIET}'/>`)
+    await quiet()
+    await feel(juliet, '1')
+    expect(told(romeo)).toEqual([])
+    juliet.send(`<presence type='subscribed' to='${ROMEO}'/>`)
+    await quiet()
+    expect(told(romeo)).toEqual(['1'])
+    for (const id of ['2', '3']) {
+      juliet.send(`<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='${ROMEO}'/></block></iq>`)
+      await juliet.until("id='b'")
+      await feel(juliet, id)
+      expect(told(romeo)).toEqual([])
+      juliet.send(`<iq type='set' id='u'><unblock xmlns='urn:xmpp:blocking'/></iq>`)
+      await juliet.until("id='u'")
+      await quiet()
+      expect(told(romeo)).toEqual([id])
+    }
+    juliet.send(`<presence type='unsubscribed' to='${ROMEO}'/>`)
+    await quiet()
+    await feel(juliet, '4')
+    romeo.send(`<presence type='subscribe' to='${JULIET}'/>`)
+    await quiet()
+    expect(told(romeo)).toEqual([])
+    juliet.send(`<presence type='subscribed' to='${ROMEO}'/>`)
+    await quiet()
+    expect(told(romeo)).toEqual(['4'])
   })
 })
