@@ -104,6 +104,12 @@ export class Site {
     }
   }
 
+  /** Runs a command (`group create`) from outside of the cluster. Throws Error where it fails, with what it says. */
+  async rookery(...args: readonly string[]): Promise<void> {
+    const { code, err } = await this.#cluster.rookery(...args)
+    if (code !== 0) throw new Error(`rookery ${args.slice(0, 2).join(' ')}: ${err}`)
+  }
+
   /** What the table was asked since their start, by those that run and answer: one that is starting has asked nothing yet. */
   async tableUse(): Promise<TableUse> {
     const requests: Record<string, number> = {}

@@ -168,6 +168,8 @@ export interface ShownOptions {
   readonly filter?: string
   /** Of those who watch the account these bare JIDs, whether they may see its presence or not. */
   readonly only?: readonly string[]
+  /** With `only`: not to the account's own sessions, which it is for otherwise. */
+  readonly others?: boolean
   /** With `only`: there alone, as 'presence.greeted' says it; neither the account's other sessions nor other places. */
   readonly at?: SessionAddress | undefined
 }

@@ -67,8 +67,11 @@ export interface Edge {
   readonly watched: Set<EdgeSession>
   /** What came for sessions that are being bound: their owner knows them a moment before we do. */
   readonly early: Map<string, SessionDelivery[]>
-  /** Owners may die, and new ones want to know whom clients see by directed presence (edge/sessions/showing.ts). */
-  readonly tellsSeen: boolean
+  /**
+   * Whether is kept that a session sees this by directed presence (edge/sessions/showing.ts): of accounts, whose broadcasts may follow;
+   * where owners may die, of all, for new ones want to know.
+   */
+  notesSeen(from: Jid): boolean
   /** Of the clients here (XEP-0115). */
   readonly capabilities: Capabilities<EdgeSession>
   /** Presence that was not sent because its client was inactive (XEP-0352). */
@@ -333,7 +336,7 @@ function makeEdge(process: Process): Edge {
     detached: new Set(),
     watched: new Set(),
     early: new Map(),
-    tellsSeen: !bus.lossless,
+    notesSeen: bus.lossless ? ({ domain }) => config.domains.includes(domain) : () => true,
     capabilities: new Capabilities(wheel),
     heldBack: suppressed.labels('inactive'),
     watching: new Watching(process, lanes, sessions),

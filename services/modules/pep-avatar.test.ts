@@ -4,7 +4,7 @@ import { type HarnessOptions, harness, type TestClient, type TestServer } from '
 import { NS_DATA } from '#xmpp/ns.ts'
 import { childOf, type Element, el, find, textOf } from '#xmpp/stanza.ts'
 import disco from './disco.ts'
-import { NS_PUBSUB } from './pep/pep-words.ts'
+import { NS_OWNER, NS_PUBSUB } from './pep/pep-words.ts'
 import pep from './pep.ts'
 import pepAvatar, { NS_AVATAR_DATA, NS_AVATAR_METADATA } from './pep-avatar.ts'
 import vcard from './vcard.ts'
@@ -86,6 +86,25 @@ describe('XEP-0398 §3.1 From PEP to vCard', () => {
     expect(await juliet.get(el('vCard', NS_VCARD))).toEqual(el('vCard', NS_VCARD, {}, photo(PICTURE)))
     await juliet.iq('set', publish(NS_AVATAR_METADATA, 'none', metadata()))
     expect(await juliet.iq('get', el('vCard', NS_VCARD))).toMatchObject({ condition: 'item-not-found' })
+  })
+
+  test.each([
+    [
+      'retracted',
+      el('pubsub', NS_PUBSUB, {}, el('retract', NS_PUBSUB, { node: NS_AVATAR_METADATA }, el('item', NS_PUBSUB, { id: HASH }))),
+    ],
+    ['purged', el('pubsub', NS_OWNER, {}, el('purge', NS_OWNER, { node: NS_AVATAR_METADATA }))],
+    ['deleted with its node', el('pubsub', NS_OWNER, {}, el('delete', NS_OWNER, { node: NS_AVATAR_METADATA }))],
+  ])('one that is %s is gone from the vCard and from presence: it used to be shown there for good', async (_how, request) => {
+    await using setup = await setUp()
+    const { juliet, server } = setup
+    await juliet.iq('set', card())
+    await avatar(juliet)
+    expect(await hashShown(server)).toBe(HASH)
+    expect(await juliet.iq('set', request)).toBeUndefined()
+    await server.quiet()
+    expect(await juliet.get(el('vCard', NS_VCARD))).toEqual(card())
+    expect(await hashShown(server)).toBe('')
   })
 
   test('§8 one that only contacts see is not copied, unless it is configured', async () => {

@@ -44,6 +44,9 @@ export default defineModule<void, Options>({
     app.on('pep.published', (published) => {
       if (published.node === NS_AVATAR_METADATA && published.source === '') return conversion.toVCard(published)
     })
+    app.on('pep.retracted', ({ account, node, source }) => {
+      if (node === NS_AVATAR_METADATA && source === '') return conversion.retracted(account)
+    })
     app.on('vcard.changed', (changed) => {
       if (changed.source === '') return conversion.toPep(changed)
     })
@@ -62,7 +65,7 @@ class Conversion {
   }
 
   /** XEP-0398 §3.1. No `<info/>`: the avatar is disabled (XEP-0084 §4.2.2). */
-  async toVCard({ account, payload }: PepPublished): Promise<void> {
+  async toVCard({ account, payload }: Pick<PepPublished, 'account' | 'payload'>): Promise<void> {
     if (payload?.name !== 'metadata') return
     const infos = childrenOf(payload, 'info', NS_AVATAR_METADATA)
     if (infos.length === 0) return this.#try(account, () => this.#photos.setPhoto(account, undefined, NAME))
@@ -70,6 +73,12 @@ class Conversion {
     const data = info && (await this.#dataOf(account, attr(info, 'id')))
     if (data === undefined) return
     await this.#try(account, () => this.#photos.setPhoto(account, { type: attr(info!, 'type'), base64: data }, NAME))
+  }
+
+  /** An avatar that was taken back, with its node or without, is shown nowhere; one that is left is the avatar then. */
+  async retracted(account: Jid): Promise<void> {
+    const left = (await this.#pep.items(account, NS_AVATAR_METADATA)).at(-1)
+    await this.toVCard({ account, payload: left?.payload ?? el('metadata', NS_AVATAR_METADATA) })
   }
 
   /** In base64. Undefined where it is not there, is not what its id says, or not for everybody (§8). */

@@ -264,7 +264,20 @@ describe('XEP-0060 §7.1.5 Publishing Options', () => {
     await put(juliet, TUNE, '1', 'x', { persist_items: '0' })
     expect(setup.shown).toHaveLength(1)
     for await (const row of setup.server.process.table.query(`j#pep-items#${JULIET}`)) expect.fail(`${row.sk} is kept`)
-    expect(errorOf(await juliet.iq('set', pubsub(el('retract', NS_PUBSUB, { node: TUNE }, item('1')))))).toBe('item-not-found')
+  })
+
+  test('XEP-0060 §6.5.9.4, §7.2.3.5, §8.5.3.3 a node that keeps no items has none to retrieve but the last, to retract or to purge', async () => {
+    await using setup = await setUp()
+    const { juliet } = setup
+    const unsupported = 'feature-not-implemented unsupported persistent-items'
+    const create = el('create', NS_PUBSUB, { node: TUNE })
+    await juliet.iq('set', pubsub(create, el('configure', NS_PUBSUB, {}, form('node_config', { persist_items: '0' }))))
+    expect(errorOf(await juliet.iq('get', items(TUNE)))).toBe(unsupported)
+    await put(juliet, TUNE, '1')
+    expect(await idsOf(juliet, TUNE)).toEqual(['1']) // §6.5.5
+    expect(errorOf(await juliet.iq('set', pubsub(el('retract', NS_PUBSUB, { node: TUNE }, item('1')))))).toBe(unsupported)
+    expect(errorOf(await juliet.iq('set', owner(el('purge', NS_OWNER, { node: TUNE }))))).toBe(unsupported)
+    expect(setup.shown).toHaveLength(1)
   })
 })
 

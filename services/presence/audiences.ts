@@ -101,7 +101,7 @@ export class Audiences {
    * What a module publishes in the name of an account (XEP-0163 §4.3): to those who see it, or to those of `only` from whom it
    * is not hidden. Where it is not online, to the recorded watchers who may see it.
    */
-  publish(account: Jid, shown: Stanza, { filter = '', only, at }: ShownOptions): void {
+  publish(account: Jid, shown: Stanza, { filter = '', only, others = false, at }: ShownOptions): void {
     const { bare } = account
     if (at !== undefined && only !== undefined) {
       const to: ShownTo = at.session === '' ? { only, filter } : { only: [], sessions: [at.session], filter }
@@ -114,13 +114,13 @@ export class Audiences {
         const chosen = only && new Set(only)
         const may = (watcher: string): boolean =>
           (chosen === undefined ? seenBy(items.get(watcher)) : chosen.has(watcher)) && !hidden?.(parseJid(watcher))
-        this.#owner.commit.after(bare, () => this.#showSome(bare, shown, filter, may))
+        this.#owner.commit.after(bare, () => this.#showSome(bare, shown, { filter, others }, may))
       }),
     )
   }
 
-  #showSome(account: string, shown: Stanza, filter: string, may: (watcher: string) => boolean): void {
-    const own = this.#resources.available(account)
+  #showSome(account: string, shown: Stanza, { filter, others }: ShownOptions, may: (watcher: string) => boolean): void {
+    const own = others ? [] : this.#resources.available(account)
     const edges = new Set(edgesOf(own))
     for (const place of this.watches.of(account)) edges.add(place.edge)
     for (const edge of edges) {
@@ -161,16 +161,20 @@ export class Audiences {
 
   /** Watchers who see the account and have never been told what it has published, because it was not online, are now (XEP-0163 §4.3.2). */
   catchUp(account: Jid): void {
-    const { commit, hooks } = this.#owner
-    commit.after(account.bare, () => {
+    this.#owner.commit.after(account.bare, () => {
       const watchers: string[] = []
       for (const place of this.watches.of(account.bare))
         for (const watcher of place.watchers()) if (place.isAdmitted(watcher) && place.catchUp(watcher)) watchers.push(watcher)
-      if (watchers.length === 0) return
-      this.#owner.inOrder(account.bare, () =>
-        hooks.emit('presence.greeted', { contact: account, watchers, at: undefined, nodes: undefined }),
-      )
+      this.#tellPublished(account, watchers)
     })
+  }
+
+  #tellPublished(contact: Jid, watchers: readonly string[]): void {
+    const { hooks } = this.#owner
+    if (watchers.length > 0)
+      this.#owner.inOrder(contact.bare, () =>
+        hooks.emit('presence.greeted', { contact, watchers, at: undefined, nodes: undefined }),
+      )
   }
 
   /** It is to be made certain who sees this account, before it shows anything. */
@@ -228,8 +232,13 @@ export class Audiences {
     commit.after(bare, () => {
       if (!this.#resources.isOnline(bare)) return
       if (!this.#isLocal(contact.bare)) return this.#allowRemote(bare, contact)
-      for (const place of this.watches.of(bare))
-        if (place.has(contact.bare)) this.#greet(bare, place, contact.bare, { only: [contact.bare] })
+      let missed = false
+      for (const place of this.watches.of(bare)) {
+        if (!place.has(contact.bare)) continue
+        this.#greet(bare, place, contact.bare, { only: [contact.bare] })
+        missed = place.catchUp(contact.bare) || missed
+      }
+      this.#tellPublished(account, missed ? [contact.bare] : [])
     })
   }
 

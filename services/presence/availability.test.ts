@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { priorityOf } from '#core/priority.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT } from '#xmpp/ns.ts'
-import { type Element, el, type Stanza, stanza } from '#xmpp/stanza.ts'
+import { type Element, el, type Stanza, stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
 import { Availability } from './availability.ts'
 import { samePresence } from './canonical.ts'
 
@@ -34,6 +34,19 @@ describe('RFC 6121 §4.7.2 what presence says', () => {
     const availability = new Availability()
     expect(() => availability.set('orchard', 's1', presence(child('priority', text)))).toThrow('bad-request')
     expect(availability.empty).toBe(true)
+  })
+
+  test.each([
+    ['<priority xmlns="jabber:client">5</priority>', 5],
+    ['<priority >-5</priority >', -5],
+    ['<priority>&#53;</priority>', 5],
+    ["<a:priority xmlns:a='jabber:client'>5</a:priority>", 5],
+    ["<x xmlns='urn:x'><priority>9</priority></x><priority>5</priority>", 5],
+    ["<x xmlns='urn:x'><priority xmlns='jabber:client'>9</priority></x>", 0],
+    ["<status>&lt;priority></status><priority x='>'>5</priority>", 5],
+  ])('however it is written: %s', (payload, value) => {
+    const head = [ROMEO, undefined, '', '', '', ''] as const
+    expect(priorityOf(stanzaOfBytes('presence', ...head, Buffer.from(payload)))).toBe(value)
   })
 
   test('§4.7.2.3 two priorities are bad-request', () => {

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { openCaller } from '#core/call.ts'
 import { PASSWORD } from '#edge/edge.fixture.ts'
+import blocking from '#modules/blocking.ts'
 import { Cluster, ClusterClient, type ClusterOptions, type ClusterProcess } from '#test/cluster-harness.ts'
 
 const clusters: Cluster[] = []
@@ -76,6 +77,34 @@ test('what an owner has held back when he dies is shown by the next one', async 
   presence1.kill()
   await takenBy(presence2)
   await cluster.until(() => juliet.connection.written.includes('<status>two</status>'), 'she sees the latest')
+})
+
+test('§4.7.2.3: one whose last presence was refused is seen as he was before, by the next owner, too: he used to be gone', async () => {
+  const { cluster, presence1, presence2, romeo, juliet, takenBy } = await stage()
+  romeo.send('<presence><priority>999</priority></presence>')
+  await cluster.until(() => romeo.connection.written.includes('<bad-request'), 'it is refused')
+  await cluster.pass(1_000)
+  presence1.kill()
+  await takenBy(presence2)
+  await cluster.pass(5_000)
+  expect(juliet.sees(romeo.jid)).toBe('available')
+})
+
+test('XEP-0191 §3.3: directed presence that was refused, to one who is blocked, is not taken back by the next owner', async () => {
+  const { cluster, presence1, presence2, romeo, juliet } = await stage({ modules: [blocking] })
+  juliet.send(`<iq type='set' id='b'><block xmlns='urn:xmpp:blocking'><item jid='${bareOf(romeo.jid)}'/></block></iq>`)
+  await cluster.until(() => juliet.connection.written.includes("id='b' type='result'"), 'he is blocked')
+  juliet.send(`<presence to='${romeo.jid}'/>`)
+  await cluster.until(() => juliet.connection.written.includes('<not-acceptable'), 'it is refused')
+  await cluster.pass(1_000)
+  presence2.kill()
+  const owner = () => cluster.ownerOf('presence', bareOf(juliet.jid))
+  await cluster.until(() => owner() === presence1, 'another process owns her')
+  await cluster.pass(3_000)
+  romeo.connection.take()
+  juliet.send("<presence type='unavailable'/>")
+  await cluster.pass(2_000)
+  expect(romeo.connection.take()).not.toContain(bareOf(juliet.jid))
 })
 
 test('what waits is shown when its account is handed over', async () => {

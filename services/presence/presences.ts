@@ -21,6 +21,12 @@ import { pendingRequests, seenBy } from './subscription.ts'
 
 type Done = () => void
 
+/** Of an account, for the end of directed presence. */
+interface Known {
+  readonly items: RosterItems
+  readonly hidden: Hidden | undefined
+}
+
 export class Presences {
   readonly #owner: Owner
   readonly #resources: Resources
@@ -287,11 +293,13 @@ export class Presences {
   #leave(session: BoundSession, farewell: Stanza, done: Done, echo: () => void): void | Promise<void> {
     const { bare, resource } = session.jid
     if (this.#resources.of(bare)?.hasDirected(resource, session.session) !== true)
-      return this.#end(session, farewell, NOBODY, done, echo)
-    return this.#resources.read(bareOf(session.jid), (items) => this.#end(session, farewell, items, done, echo))
+      return this.#end(session, farewell, { items: NOBODY, hidden: undefined }, done, echo)
+    return this.#resources.read(bareOf(session.jid), (items, hidden) =>
+      this.#end(session, farewell, { items, hidden }, done, echo),
+    )
   }
 
-  #end(session: BoundSession, farewell: Stanza, items: RosterItems, done: Done, echo: () => void): void {
+  #end(session: BoundSession, farewell: Stanza, { items, hidden }: Known, done: Done, echo: () => void): void {
     const { bare, resource } = session.jid
     const { commit } = this.#owner
     const sees = (watcher: string): boolean => watcher === bare || seenBy(items.get(watcher))
@@ -305,7 +313,10 @@ export class Presences {
       if (!this.#resources.isOnline(bare)) this.#audiences.revokeAll(bare)
       this.#owner.inOrder(bare, () => this.#owner.hooks.emit('presence.left', { jid: session.jid, farewell }))
     }
-    for (const to of departure?.directed ?? []) commit.after(bare, () => this.#owner.send(readdress(farewell, { to }))) // §4.6.5
+    for (const to of departure?.directed ?? []) {
+      if (hidden?.(to)) continue // it was refused, and an edge has told of it all the same (edge/sessions/showing.ts)
+      commit.after(bare, () => this.#owner.send(readdress(farewell, { to }))) // §4.6.5
+    }
     if (!was) return done()
     echo()
     this.#tellRouter(session, done)

@@ -75,5 +75,8 @@ describe('what a contact has published', () => {
     place.revokeAll()
     place.admit('nurse@example.org')
     expect([place.catchUp('nurse@example.org'), place.catchUp('paris@example.org')]).toEqual([false, false])
+    place.revoke('nurse@example.org') // what is published meanwhile is not for her
+    place.admit('nurse@example.org')
+    expect([place.catchUp('nurse@example.org'), place.catchUp('nurse@example.org')]).toEqual([true, false])
   })
 })

@@ -65,11 +65,12 @@ export class WatchersAt {
     return true
   }
 
-  /** False where it is not admitted. */
+  /** It may not see the contact, and misses what he publishes. False where it was not admitted. */
   revoke(watcher: string): boolean {
     const marks = this.#marks.get(watcher) ?? 0
+    if (marks === 0) return false
+    this.#marks.set(watcher, 0)
     if ((marks & ADMITTED) === 0) return false
-    this.#marks.set(watcher, marks & ~ADMITTED)
     this.#admitted--
     return true
   }

@@ -333,6 +333,35 @@ describe('with stream management (XEP-0198)', () => {
     expect(await received(next)).toEqual(['j3'])
   })
 
+  test.each(['its connection is lost', 'another stream would go on with it'])(
+    'where more has waited than may wait for an absent client, the session ends when %s: it used to be kept for good',
+    async (when) => {
+      const puppets = startPuppets({ config: { limits: { unackedStanzas: 100 } } })
+      const connection = connect(puppets.open.onConnection)
+      await connection.logIn('romeo@example.org', 'garden')
+      const session = [...puppets.edge.sessions.keys()].at(-1)!
+      connection.send(`<presence/>${ENABLE}${INACTIVE}`)
+      const previd = /id='([^']*)'/.exec(await connection.until('<enabled'))![1]!
+      await settled()
+      for (const { done } of puppets.owners.handed) done()
+      for (let n = 0; n < 150; n++) await show(puppets, session, presence(`juliet@example.org/${n}`, `j${n}`))
+      if (when === 'its connection is lost') connection.vanish()
+      const next = await loggedIn(puppets)
+      next.send(resume(previd, 0))
+      await next.until('<failed')
+      await settled()
+      for (const { done } of puppets.owners.handed) done()
+      await settled()
+      const { detached, resumables, leaving } = puppets.edge
+      expect([detached.size, resumables.size, leaving.size]).toEqual([0, 0, 0])
+      expect(next.written).not.toContain('<resumed')
+      expect(puppets.owners.summary().filter((one) => one.includes('closed'))).toEqual([
+        'router signal session.closed',
+        'presence signal session.closed',
+      ])
+    },
+  )
+
   test('what has waited when the session ends goes nowhere', async () => {
     const puppets = startPuppets()
     const { connection, session } = await bound(puppets, `<enable xmlns='urn:xmpp:sm:3'/>${INACTIVE}`)
@@ -361,27 +390,70 @@ describe('with stream management (XEP-0198)', () => {
   })
 })
 
+/** A server whose roles are real; `logIn` makes the account. */
+async function withOwners() {
+  const process = testProcess({ config: { presence: { windowMs: 0 } } })
+  stops.push(await startRoles(process))
+  const open = openEdge(process)
+  stops.push(() => open.close())
+  return async (account: string, resource: string) => {
+    await makeAccount(process, account).catch(() => {})
+    const connection = connect(open.onConnection)
+    await connection.logIn(account, resource)
+    return connection
+  }
+}
+
+const quiet = () => settled(100)
+
+/** Romeo sees Juliet. */
+async function lovers() {
+  const logIn = await withOwners()
+  const romeo = await logIn('romeo@example.org', 'garden')
+  const juliet = await logIn('juliet@example.org', 'chamber')
+  romeo.send("<presence/><presence type='subscribe' to='juliet@example.org'/>")
+  await quiet()
+  juliet.send("<presence type='subscribed' to='romeo@example.org'/>")
+  await quiet()
+  romeo.take()
+  return { romeo, juliet }
+}
+
 describe('with the owners of contacts behind it', () => {
-  test('a contact who came and went while nobody looked is not shown; who came is, as he is at last', async () => {
-    const process = testProcess({ config: { presence: { windowMs: 0 } } })
-    stops.push(await startRoles(process))
-    const open = openEdge(process)
-    stops.push(() => open.close())
-    const logIn = async (account: string, resource: string) => {
-      await makeAccount(process, account).catch(() => {})
-      const connection = connect(open.onConnection)
-      await connection.logIn(account, resource)
-      return connection
-    }
-    const quiet = () => settled(100)
-    const romeo = await logIn('romeo@example.org', 'garden')
-    const juliet = await logIn('juliet@example.org', 'chamber')
-    romeo.send("<presence/><presence type='subscribe' to='juliet@example.org'/>")
+  test('another resource of the account that was there before is gone when it has gone: it used to be taken for one never seen', async () => {
+    const logIn = await withOwners()
+    const desktop = await logIn('romeo@example.org', 'desktop')
+    desktop.send('<presence/>')
     await quiet()
-    juliet.send("<presence type='subscribed' to='romeo@example.org'/>")
+    const phone = await logIn('romeo@example.org', 'phone')
+    phone.send('<presence/>')
     await quiet()
+    expect(phone.take()).toContain("from='romeo@example.org/desktop'")
+    phone.send(INACTIVE)
+    desktop.send("<presence type='unavailable'/>")
+    await quiet()
+    expect(phone.take()).toBe('')
+    phone.send(ACTIVE)
+    expect(phone.take()).toBe("<presence from='romeo@example.org/desktop' to='romeo@example.org' type='unavailable'/>")
+  })
+
+  test('so is a contact who has shown himself by directed presence before he broadcast', async () => {
+    const { romeo, juliet } = await lovers()
+    juliet.send("<presence id='d' to='romeo@example.org'/>")
+    await quiet()
+    expect(await received(romeo)).toEqual(['d'])
     romeo.send(INACTIVE)
-    romeo.take()
+    juliet.send("<presence id='p1'/>")
+    await quiet()
+    juliet.send("<presence type='unavailable'/>")
+    await quiet()
+    romeo.send(ACTIVE)
+    expect(romeo.take()).toBe("<presence from='juliet@example.org/chamber' to='romeo@example.org' type='unavailable'/>")
+  })
+
+  test('a contact who came and went while nobody looked is not shown; who came is, as he is at last', async () => {
+    const { romeo, juliet } = await lovers()
+    romeo.send(INACTIVE)
     for (const id of ['p1', 'p2', 'p3']) {
       juliet.send(`<presence id='${id}'/>`)
       await quiet()

@@ -45,7 +45,7 @@ export class Outbox implements Held {
 
   /** To the socket, in this turn's write. */
   deliver(stanza: Stanza, to: ToMode): void {
-    if (stanza.name === 'presence' && this.#edge.tellsSeen) this.#session.showing.see(stanza)
+    if (stanza.name === 'presence' && this.#edge.notesSeen(stanza.from)) this.#session.showing.see(stanza)
     if (this.#inactive?.takes(stanza, () => new Kept(stanza, to, this.#edge.clock.now()))) return
     if (this.sm === undefined) return this.write(stanza, to)
     const kept = new Kept(stanza, to, this.#edge.clock.now())
@@ -54,17 +54,18 @@ export class Outbox implements Held {
 
   /** What may wait while its client is inactive: false where it does. To its bare JID. */
   show(broadcast: Broadcast): boolean {
-    const waits = this.#inactive !== undefined
-    if (this.#inactive !== undefined) this.#inactive.hold(broadcast, broadcast.isNew)
+    const { showing } = this.#session
+    const inactive = this.#inactive
+    if (inactive !== undefined) inactive.hold(broadcast, broadcast.isNew && !showing.hasSeen(broadcast.stanza.from))
     else if (this.sm === undefined) this.stream?.show(broadcast)
     else this.#keepNow(broadcast.kept, broadcast)
-    if (broadcast.stanza.type === 'unavailable' && this.#session.showing.sees) this.#session.showing.see(broadcast.stanza) // else the audience knows
-    return !waits
+    if (broadcast.stanza.type === 'unavailable' && showing.sees) showing.see(broadcast.stanza) // else the audience knows
+    return inactive === undefined
   }
 
   /** The same for a session that keeps it until it is acknowledged. False where it is at its end: then it is given back. */
   keep(kept: Kept): boolean {
-    if (kept.stanza.name === 'presence' && this.#edge.tellsSeen) this.#session.showing.see(kept.stanza)
+    if (kept.stanza.name === 'presence' && this.#edge.notesSeen(kept.stanza.from)) this.#session.showing.see(kept.stanza)
     if (this.#inactive?.takes(kept.stanza, () => kept)) return true
     return this.#keepNow(kept)
   }

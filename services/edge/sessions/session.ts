@@ -212,7 +212,6 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     return this.#out.show(broadcast)
   }
 
-  /** See Outbox.keep. */
   keep(kept: Kept): boolean {
     return this.#out.keep(kept)
   }
@@ -340,11 +339,11 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     if (this.#parting !== undefined || this.#out.stream === undefined) return
     this.#out.stream = undefined
     sm.detach()
-    this.#out.indicate('active') // XEP-0352 §5.2: so it is when it goes on; what has waited now waits for that
     this.#edge.watched.delete(this)
     this.#wait()
     this.#tellAbout({ detached: true })
     this.#edge.log.debug('session.detached', { jid: this.jid.full })
+    this.indicate('active') // XEP-0352 §5.2: so it is when it goes on. What has waited may be more than may wait, and end it
   }
 
   /** For another stream. */
@@ -370,10 +369,11 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     this.#claimed = answer
     this.lost()
     before?.replaced() // §5
-    this.settle(() => {
+    const granted = (): void => {
       this.#claimed = undefined
       answer(true)
-    })
+    }
+    if (this.#parting === undefined) this.settle(granted)
     other?.(false) // last: it may go on with what its client has sent behind, and claim this session again
   }
 
@@ -434,9 +434,9 @@ export class EdgeSession implements Receiving, Speaker, Timed {
 
   /** Once, where it is so: what its client sees is to be looked at anew. */
   takeUnchecked(): boolean {
-    const unchecked = this.#unchecked
+    if (!this.#unchecked) return false
     this.#unchecked = false
-    return unchecked
+    return true
   }
 
   /** For the list of sessions (router/administration.ts): that it waits, or what it goes on with. */

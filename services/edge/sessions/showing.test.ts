@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { parseJid } from '#xmpp/jid.ts'
-import { stanza } from '#xmpp/stanza.ts'
+import { el, stanza } from '#xmpp/stanza.ts'
 import { Showing } from './showing.ts'
 
 const ROMEO = parseJid('romeo@example.org/orchard')
@@ -17,6 +17,17 @@ describe('RFC 6121 §4 what a session has shown', () => {
     expect(showing.broadcast).toBe(second)
     showing.note(presence('', 'unavailable'))
     expect(showing.broadcast).toBeUndefined()
+  })
+
+  test('§4.7.2.3 is not a presence that was refused for its priority: the one before it stands', () => {
+    const showing = new Showing()
+    const priority = (text: string) => stanza('presence', ROMEO, {}, el('priority', 'jabber:client', {}, text))
+    showing.note(priority('128'))
+    expect(showing.broadcast).toBeUndefined()
+    const good = priority('5')
+    showing.note(good)
+    showing.note(priority('high'))
+    expect(showing.broadcast).toBe(good)
   })
 
   test('§4.6 is directed presence, to whom it is not taken back', () => {

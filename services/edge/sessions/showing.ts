@@ -1,7 +1,9 @@
 // What a session has shown others of itself, as far as its owner has handled that (RFC 6121 §4), and whom it has been shown by
 // directed presence: the one copy that outlives the owners. A new one learns it from here (edge/resync.ts), and so knows what
-// contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/watching/audience.ts).
+// contacts see, and who is seen that is gone. What a session sees of its contacts the audience knows (edge/watching/audience.ts); of
+// its account's other resources, those that were there before it came to it as directed presence does.
 import { partitionOf } from '#core/ownership/ownership.ts'
+import { knownPriority } from '#core/priority.ts'
 import type { Jid } from '#xmpp/jid.ts'
 import type { Stanza } from '#xmpp/stanza.ts'
 
@@ -25,10 +27,11 @@ export class Showing {
     return this.#directed === undefined ? NOBODY : [...this.#directed.values()]
   }
 
-  /** A presence of the client's, available or unavailable. It is kept as it is. */
+  /** A presence of the client's that is handled, available or unavailable. It is kept as it is. */
   note(presence: Stanza): void {
     const { to, type } = presence
     if (to === undefined) {
+      if (type === '' && knownPriority(presence) === undefined) return // §4.7.2.3: refused, and the one before it stands
       this.broadcast = type === '' ? presence : undefined
       if (type === '') return
       this.#directed = undefined // §4.6.5: they have been told
@@ -73,6 +76,10 @@ export class Showing {
   /** It has been shown anybody. */
   get sees(): boolean {
     return this.#seen !== undefined
+  }
+
+  hasSeen({ full }: Jid): boolean {
+    return this.#seen?.has(full) === true
   }
 
   get seen(): ReadonlyMap<string, number> {

@@ -162,7 +162,7 @@ class Both {
     const seen = naive.seen.get(contact) ?? new Set<string>()
     expect(audience.note(shown)).toBe(naive.isSeen(contact) && !seen.has(resource))
     if (type === '' && naive.isSeen(contact)) naive.seen.set(contact, seen.add(resource))
-    else seen.delete(resource)
+    else if (naive.watchersOf(contact, 'doubtful').length === 0) seen.delete(resource)
     const to: string[] = []
     audience.forEach(shown, ({ id }) => void to.push(id))
     const expected = naive.watchersOf(contact, 'admitted').flatMap((watcher) => naive.sessionsOf(watcher))

@@ -157,6 +157,20 @@ describe('what is lost', () => {
     expect(show(`${ROMEO}/x`)).toEqual(['a1'])
   })
 
+  test('what has gone while its watchers were in doubt is gone for them, too: it used to be seen for good', () => {
+    for (const answer of ['snapshot', 'revokeAll'] as const) {
+      const session = online(BOB, 'b1', ROMEO)
+      audience.admit(ROMEO, [BOB])
+      expect(show(`${ROMEO}/x`)).toEqual(['b1'])
+      audience.doubt(() => true)
+      expect(show(`${ROMEO}/x`, 'unavailable')).toEqual([])
+      const gone = answer === 'snapshot' ? audience.snapshot(ROMEO, []) : audience.revokeAll(ROMEO)
+      expect(gone).toEqual([{ resource: 'x', from: [session] }])
+      expect(audience.snapshot(ROMEO, [])).toEqual([])
+      audience.leave(BOB, session)
+    }
+  })
+
   test('a new owner is told who watches, who of them was admitted, and what they have seen', () => {
     online(BOB, 'b1', ROMEO)
     online(ANN, 'a1', ROMEO)

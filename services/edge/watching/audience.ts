@@ -291,7 +291,10 @@ export class Audience<S extends { readonly id: string }> {
     }
   }
 
-  /** Keeps in mind what is seen of a contact. True where it is a presence of a resource of which nothing was seen here. */
+  /**
+   * Keeps in mind what is seen of a contact. True where it is a presence of a resource of which nothing was seen here. Who is in
+   * doubt is not shown that one has gone, and so it counts as seen until he is told what there is.
+   */
   note({ contact, only, stanza }: Shown): boolean {
     const account = this.#accounts.get(contact)
     if (account?.isSeen !== true || stanza.name !== 'presence') return false
@@ -301,7 +304,8 @@ export class Audience<S extends { readonly id: string }> {
     const isNew = resource !== '' && seen?.includes(resource) !== true
     if (type === '') {
       if (isNew) account.seen = seen === undefined ? [resource] : seen.concat(resource)
-    } else if (type === 'unavailable' && only === undefined && !isNew) account.seen = without(seen, resource)
+    } else if (type === 'unavailable' && only === undefined && !isNew && account.doubtful === 0)
+      account.seen = without(seen, resource)
     return isNew
   }
 

@@ -109,7 +109,8 @@ export class PepEvents {
     const only = audience === undefined ? watchers : watchers.filter((jid) => jid === contact.bare || audience.includes(jid))
     if (only.length === 0) return
     const message = lastOf(contact, name, node, item)
-    this.#app.shown(contact, message, { filter: filterOf(name), only, ...(at !== undefined && { at }) })
+    const to = at === undefined ? { others: true } : { at } // its own sessions are greeted each for itself
+    this.#app.shown(contact, message, { filter: filterOf(name), only, ...to })
   }
 }
 

@@ -10,7 +10,7 @@ import { attr, childrenOf, type Element, el } from '#xmpp/stanza.ts'
 import { elementsOf } from '../stored-xml.ts'
 import { isSubscribed, type PepAccess } from './pep-access.ts'
 import { submittedForm } from './pep-config.ts'
-import type { PepService } from './pep-service.ts'
+import { demandPersistent, type PepService } from './pep-service.ts'
 import type { Index, Item, PepNode, PepStore } from './pep-store.ts'
 import { NS_PUBSUB, nodeOf, refusal, unsupported } from './pep-words.ts'
 
@@ -133,6 +133,7 @@ export class PepRequests {
     const latest = maxOf(items)
     if (index.size === 0 && latest !== 0 && request === undefined) {
       const last = await this.#store.last(account, node) // §6.5.5: not kept, but there
+      if (last === undefined) demandPersistent(node) // §6.5.9.4
       return [last === undefined ? [] : [last], undefined]
     }
     const ids = [...index.keys()]

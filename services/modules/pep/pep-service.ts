@@ -14,7 +14,7 @@ import type { PepAccess } from './pep-access.ts'
 import { type Config, configForm, configured, demandPreconditions, isOn, maxItemsOf, withOptions } from './pep-config.ts'
 import type { PepEvents } from './pep-events.ts'
 import { type Affiliation, ITEM_ID_BYTES_MAX, type PepLimits, type PepNode, type PepStore } from './pep-store.ts'
-import { refusal } from './pep-words.ts'
+import { refusal, unsupported } from './pep-words.ts'
 
 declare module '#core/hooks.ts' {
   interface Events {
@@ -133,6 +133,7 @@ export class PepService {
     const node = await this.#store.node(account, name)
     if (!own && (node === undefined || !(await this.#access.mayRead(account, node, by)))) throw new StanzaError('forbidden')
     if (node === undefined) throw new StanzaError('item-not-found')
+    demandPersistent(node) // §7.2.3.5
     if (!own && (await this.#store.get(account, node, id))?.by !== by.bare) throw new StanzaError('forbidden')
     if (!(await this.#store.index(account, node)).has(id)) throw new StanzaError('item-not-found')
     const after = await this.#store.remove(account, name, node, [id])
@@ -163,6 +164,7 @@ export class PepService {
 
   /** §8.5. */
   async purge(account: Jid, name: string, node: PepNode): Promise<void> {
+    demandPersistent(node) // §8.5.3.3
     const left = { ...node, count: 0, bytes: 0, last: null }
     await this.#store.clear(account, name, node, left)
     if (isOn(node.config, 'notify_retract')) await this.#events.changed(account, name, left, 'purge')
@@ -195,4 +197,9 @@ export class PepService {
   async #change(account: Jid, name: string, before: PepNode, after: PepNode): Promise<void> {
     await this.#store.change(account, name, before, after, maxItemsOf(after.config, this.limits.itemsMax))
   }
+}
+
+/** Throws feature-not-implemented for a node that keeps no items. */
+export function demandPersistent({ config }: PepNode): void {
+  if (!isOn(config, 'persist_items')) throw unsupported('persistent-items')
 }
