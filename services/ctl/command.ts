@@ -32,8 +32,9 @@ export function usage(): string {
   group add|remove GROUP JID … | -       change its members; - reads them from standard input, one a line
   announce TEXT [--domain D]             send a message to everybody who is online
   export JID > FILE                      write all that is stored of an account, as XML (XEP-0227)
+  xeps [--doap]                          print the specifications that are implemented, and their versions
 
-All of them take --config FILE too, to find the server's data, or the cluster.
+All but the last take --config FILE too, to find the server's data, or the cluster.
 `
 }
 

@@ -8,6 +8,7 @@
 //   rookery group list|create|add …          manages the groups whose members are in each other's rosters
 //   rookery announce TEXT                    sends a message to everybody who is online
 //   rookery export JID > FILE                writes all that is stored of an account
+//   rookery xeps                             prints what is implemented
 import { ConfigError } from '#core/settings/config.ts'
 import { announce } from './announce.ts'
 import { check } from './check.ts'
@@ -17,6 +18,7 @@ import { group } from './group.ts'
 import { run } from './run.ts'
 import { session } from './session.ts'
 import { user } from './user.ts'
+import { xeps } from './xeps.ts'
 
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<number>>> = {
   announce,
@@ -26,6 +28,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<num
   run,
   session,
   user,
+  xeps,
 }
 
 async function main(args: readonly string[]): Promise<number> {

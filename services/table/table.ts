@@ -12,6 +12,7 @@
 //   pk = o#groups                      sk = example.org        which groups the domain has (core/groups/group-rows.ts)
 //   pk = o#removals                    sk = <hash>             an account that is being deleted (router/removal.ts)
 //   pk = o#login                       sk = salt-secret        for the salts of accounts that do not exist (core/storage/auth.ts)
+//   pk = o#secrets                     sk = resume             a secret of all processes in common (core/storage/shared-secret.ts)
 //   pk = o#router, o#presence          sk = archive-ids        how far a role's archive ids have gone (core/storage/archive-id.ts)
 //   pk = o#lease                       sk = <process>          a process of the cluster lives (core/ownership/leases.ts)
 //   pk = o#owners                      sk = router, presence   who owns which partitions in the role (core/ownership/owners-row.ts)

@@ -2,6 +2,7 @@
 import { Commit } from '#core/commits/commit.ts'
 import { Hooks } from '#core/hooks.ts'
 import { Resync } from '#core/ownership/resync.ts'
+import { Inactive } from '#edge/sessions/inactive.ts'
 import { Audience } from '#edge/watching/audience.ts'
 import { Watching } from '#edge/watching/watching.ts'
 import { Audiences } from '#presence/audiences.ts'
@@ -33,6 +34,10 @@ export const MUTATIONS: readonly Mutation[] = [
             return news === 'changed' ? 'unchanged' : news
           },
       ),
+  },
+  {
+    name: 'what has waited while a client was inactive is lost',
+    patch: () => patched(Inactive.prototype, 'flush', () => () => {}),
   },
   {
     name: 'directed presence is not remembered: neither what has diverged by it, nor whom to tell of the end',

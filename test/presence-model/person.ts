@@ -2,7 +2,14 @@
 // and comes back: to his session, where that is still there, else to a new one.
 
 import type { Scheduler } from '#test/simulation/scheduler.ts'
-import { elementOf, managementElement, SimStream, type StreamEvents, type StreamHost } from '#test/simulation/stream.ts'
+import {
+  elementOf,
+  managementElement,
+  SimStream,
+  type StreamEvents,
+  type StreamHost,
+  stateElement,
+} from '#test/simulation/stream.ts'
 import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_ROSTER } from '#xmpp/ns.ts'
 import type { ScannedElement } from '#xmpp/scan.ts'
@@ -38,6 +45,7 @@ export class Person implements StreamEvents, Showing {
   readonly #around: Surroundings
   #stream: SimStream | undefined
   #open = false
+  #isInactive = false
   session = ''
   #sessions = 0
   #resumedBy = ''
@@ -80,7 +88,6 @@ export class Person implements StreamEvents, Showing {
   // What he does ------------------------------------------------------------------------------------------------------
 
   connect(host: StreamHost): void {
-    if (host !== this.host) this.#forget()
     this.host = host
     this.#trace(`connects to ${host.id}`)
     this.#stream = new SimStream(host, this, (call) => this.#around.scheduler.after(NETWORK_MS, call))
@@ -100,6 +107,7 @@ export class Person implements StreamEvents, Showing {
     this.#stream?.cut(said)
     this.#stream = undefined
     this.#open = false
+    this.#isInactive = false // XEP-0352 §5.2
   }
 
   hostDied(): void {
@@ -175,6 +183,14 @@ export class Person implements StreamEvents, Showing {
     this.#say(stanza('iq', this.jid, { type: 'set', id }, payload))
   }
 
+  /** XEP-0352. */
+  indicate(state: 'active' | 'inactive'): void {
+    if (!this.#open || (state === 'inactive') === this.#isInactive) return
+    this.#isInactive = state === 'inactive'
+    this.#trace(`is ${state}`)
+    this.#stream!.write(stateElement(state))
+  }
+
   #presence({ to, type = '' }: { to?: string; type?: string }, ...children: Element[]): void {
     this.#trace(`${type || 'shows'} ${to ?? ''} ${children.map(textOf).join()}`)
     this.#say(stanza('presence', this.jid, { to: to === undefined ? undefined : parseJid(to), type }, ...children))
@@ -225,9 +241,9 @@ export class Person implements StreamEvents, Showing {
     this.#stream!.write(managementElement('a', { h: String(this.#h) }))
   }
 
-  ended(): void {
+  ended(isResumable = false): void {
     this.disconnect()
-    this.#forget()
+    if (!isResumable) this.#forget()
   }
 
   came(stanza: Stanza): void {

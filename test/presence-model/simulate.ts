@@ -56,7 +56,7 @@ async function live(world: World, { strikes = false, strict = false }: Options):
   const { random } = world.scheduler
   await world.open()
   await world.settle(true)
-  world.compare()
+  await world.compare()
   for (let rounds = 3 + random.int(4); rounds > 0; rounds--) {
     const strikesNow = strikes && random.chance(2)
     if (strikesNow) world.scheduler.after(random.int(1_000), () => world.strike())
@@ -71,6 +71,6 @@ async function live(world: World, { strikes = false, strict = false }: Options):
       await world.settle(false)
     }
     world.trace('----', 'all is quiet')
-    world.compare()
+    await world.compare()
   }
 }

@@ -200,7 +200,10 @@ export class World implements Site, Surroundings {
     throw new Violation(`not back, or not acked, after ${BACK_MS_MAX / 1_000} s: ${late.map(({ full }) => full).join()}`)
   }
 
-  compare(): void {
+  /** Clients that were inactive are not any more: what has waited for them they have seen then (XEP-0352). */
+  async compare(): Promise<void> {
+    for (const person of this.people) person.indicate('active')
+    await this.pass(SETTLING_MS)
     this.model.compare(this.people)
   }
 }
@@ -226,6 +229,8 @@ const ACTS: readonly (readonly [weight: number, name: string, act: Act])[] = [
   [2, 'unsubscribe', word('unsubscribe')],
   [2, 'unsubscribed', word('unsubscribed')],
   [2, 'befriend', befriend],
+  [4, 'be inactive', (_world, person) => person.indicate('inactive')],
+  [2, 'be active', (_world, person) => person.indicate('active')],
   [2, 'lose', (_world, person) => person.disconnect()],
   [1, 'leave', (_world, person) => person.leave()],
   [1, 'go or come', goOrCome],
@@ -259,6 +264,7 @@ const WEIGHED_STRIKES: readonly (readonly [weight: number, name: string, strike:
   [2, 'owner stops', stop],
   [2, 'edge dies', replace],
   [1, 'edge stops', stop],
+  [2, 'edge leaves', leave],
   [3, 'owner is new', (world) => world.add(['presence'], false)],
   [3, 'bodies are lost by owner', lose],
 ]

@@ -80,9 +80,8 @@ export class Client implements StreamEvents {
     return [...(this.#view.get(contact) ?? [])].sort()
   }
 
-  /** To its edge: that is where its session is, if it has one. */
+  /** To an edge, wherever its session is, if it has one. */
   connect(host: StreamHost): void {
-    if (host !== this.host) this.#forget()
     this.host = host
     this.#stream = new SimStream(host, this, (call) => this.#scheduler.after(NETWORK_MS, call))
     const resuming = this.#resumedBy === '' ? undefined : { id: this.#resumedBy, h: this.#h }
@@ -193,9 +192,9 @@ export class Client implements StreamEvents {
     this.#stream!.write(managementElement('a', { h: String(this.#h) }))
   }
 
-  ended(): void {
+  ended(isResumable = false): void {
     this.disconnect()
-    this.#forget()
+    if (!isResumable) this.#forget()
   }
 
   came(stanza: Stanza): void {

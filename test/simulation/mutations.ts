@@ -11,12 +11,14 @@ import { readEdgeHead } from '#core/multicast/multicast-frame.ts'
 import { Owner } from '#core/owner.ts'
 import { ClusterOwnership } from '#core/ownership/cluster-ownership.ts'
 import { Membership } from '#core/ownership/membership.ts'
+import { Registry } from '#core/ownership/registry.ts'
 import { Resync } from '#core/ownership/resync.ts'
 import { LazyPassage } from '#core/passage.ts'
 import type { Members } from '#core/process.ts'
 import { ArchiveIds } from '#core/storage/archive-id.ts'
 import { Store } from '#core/storage/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
+import { StreamManagement } from '#edge/sessions/stream-management.ts'
 import type { Table } from '#table/table.ts'
 
 export interface Mutation {
@@ -104,6 +106,32 @@ export const MUTATIONS: readonly Mutation[] = [
       withMethods(members, {
         livenessOf: (process) => (members.livenessOf(process) === 'gone' ? 'live' : members.livenessOf(process)),
       }),
+  },
+  {
+    name: 'a session that goes to another edge leaves behind what its client has not acknowledged',
+    patch: () => {
+      const { handOver } = StreamManagement.prototype
+      StreamManagement.prototype.handOver = function (this: StreamManagement) {
+        return { ...handOver.call(this), queue: [], waiting: [] }
+      }
+      return () => {
+        StreamManagement.prototype.handOver = handOver
+      }
+    },
+  },
+  {
+    name: 'owners go on sending to the edge that a session has left',
+    patch: () => {
+      const { move } = Registry.prototype
+      Registry.prototype.move = function (this: Registry, account, fields, role, multicast) {
+        const { session, from } = fields
+        if (this.byId(account, String(session)) !== undefined)
+          multicast.order({ edge: String(from), session: String(session) }, 'moved', { account, role })
+      }
+      return () => {
+        Registry.prototype.move = move
+      }
+    },
   },
 ]
 

@@ -2,6 +2,7 @@
 // is the edge's own. What is written to the client is on its way for a moment, and lost with the connection.
 import type { SessionDelivery } from '#core/envelope.ts'
 import type { OpenEdge } from '#edge/main.ts'
+import { NS_CSI } from '#edge/sessions/inactive.ts'
 import { EdgeSession } from '#edge/sessions/session.ts'
 import { NS_SM } from '#edge/sessions/stream-management.ts'
 import type { ClientStream } from '#edge/streams/stream.ts'
@@ -21,8 +22,8 @@ export interface StreamEvents {
   acknowledged(h: number): void
   asked(): void
   came(stanza: Stanza): void
-  /** It is over: the edge has ended it, or there is no session to be had. */
-  ended(): void
+  /** It is over: the edge has ended it, or there is no session to be had. `isResumable`: its session is not. */
+  ended(isResumable?: boolean): void
 }
 
 /** Where it is. */
@@ -72,10 +73,8 @@ export class SimStream {
       if (resuming === undefined) return void this.#bind(jid, name)
       const here = edge.resumables.get(resuming.id)
       if (here !== undefined) return this.#resume(here, resuming, jid, name)
-      void edge.moves.fetch({ previd: resuming.id, account: jid.bare, generation: 0, h: resuming.h }).then(
-        (session) => this.#resume(session, resuming, jid, name),
-        () => this.#bind(jid, name),
-      )
+      const fetched = edge.moves.fetch({ previd: resuming.id, account: jid.bare, generation: 0, h: resuming.h })
+      fetched.then((session) => this.#resume(session, resuming, jid, name)).catch((error) => this.fail(error as StreamError))
     })
   }
 
@@ -192,7 +191,7 @@ export class SimStream {
     const farewell = this.#session?.farewell ?? ''
     if (farewell !== '') this.say(farewell)
     this.#finish(isResumable)
-    this.#tell(() => this.#client.ended())
+    this.#tell(() => this.#client.ended(isResumable))
   }
 
   replaced(): void {
@@ -230,6 +229,11 @@ export function managementElement(name: 'enable' | 'r' | 'a', attributes: Readon
   const head = { name, ns: NS_SM, to: undefined, from: undefined, id: '', type: '', lang: '', child: '', childCount: 0 }
   const element = el(name, NS_SM, attributes)
   return { ...head, payload: Buffer.alloc(0), attribute: (name) => attributes[name] ?? '', element: () => element }
+}
+
+/** Of XEP-0352. */
+export function stateElement(name: 'active' | 'inactive'): ScannedElement {
+  return { ...managementElement('r'), name, ns: NS_CSI }
 }
 
 function never(): never {

@@ -37,6 +37,8 @@ const PART_TIMEOUT_MS = 3_000
 /** How long a session is looked for, and how often: it may be on its way somewhere. */
 const SEARCH_MS = 12_000
 const SEARCH_AGAIN_MS = 100
+/** Of an edge that nobody hears of for so long the client begins anew: it is dead, or as good as that. */
+const NOBODY_MS = 2_000
 /** How long what was handed over is kept here. */
 const TAKEN_WITHIN_MS = 30_000
 /** How long an edge that was offered a session may take to fetch it, before another one is asked. */
@@ -61,8 +63,8 @@ interface Question extends ResumeRequest {
   readonly part: number
 }
 
-/** `again`: it is on its way somewhere. */
-type Answer = 'gone' | 'again' | { readonly tooHigh: { readonly h: number; readonly sent: number } } | Handed
+/** `again`: it is on its way somewhere; `nobody`: nobody listens there at the moment. */
+type Answer = 'gone' | 'again' | 'nobody' | { readonly tooHigh: { readonly h: number; readonly sent: number } } | Handed
 
 interface Handed {
   readonly parts: number
@@ -183,6 +185,7 @@ export class Moves {
   async #search(id: string, request: ResumeRequest): Promise<EdgeSession | undefined> {
     const { clock, early, resumables } = this.#edge
     const untilMs = clock.monotonic() + SEARCH_MS
+    let silentMs = 0
     do {
       const at = await this.#caller.ask('router', request.account, 'session.edge', { session: id })
       if (at === null) return undefined
@@ -195,8 +198,10 @@ export class Moves {
         try {
           const answer = await this.#claim(at, id, request)
           if (answer === 'gone') return undefined
+          silentMs = answer === 'nobody' ? silentMs + SEARCH_AGAIN_MS : 0
+          if (silentMs >= NOBODY_MS) return undefined
           if (typeof answer === 'object' && 'tooHigh' in answer) throw handledTooHigh(answer.tooHigh.h, answer.tooHigh.sent)
-          if (answer !== 'again') return await this.#take(at, id, answer, waiting)
+          if (answer !== 'again' && answer !== 'nobody') return await this.#take(at, id, answer, waiting)
         } finally {
           early.delete(id)
         }
@@ -211,7 +216,7 @@ export class Moves {
       return readAnswer(await this.#ask(at, { ...request, kind: 'claim', session, to: this.#edge.id }, CLAIM_TIMEOUT_MS))
     } catch (error) {
       // It has just been stopped, and its sessions with it, or is dead.
-      if (error instanceof NoResponders) return this.#members!.livenessOf(at) === 'live' ? 'again' : 'gone'
+      if (error instanceof NoResponders) return this.#members!.livenessOf(at) === 'live' ? 'nobody' : 'gone'
       if (error instanceof BusTimeout) return 'gone'
       throw error
     }
@@ -404,7 +409,7 @@ const HANDED = 3
 function writeAnswer(answer: Answer): Buffer {
   const out = new Writer(1_024)
   if (answer === 'gone') out.u8(GONE)
-  else if (answer === 'again') out.u8(AGAIN)
+  else if (answer === 'again' || answer === 'nobody') out.u8(AGAIN)
   else if ('tooHigh' in answer) {
     out.u8(TOO_HIGH)
     out.u32(answer.tooHigh.h)

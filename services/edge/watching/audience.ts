@@ -278,7 +278,11 @@ export class Audience<S extends { readonly id: string }> {
     if (only !== undefined) {
       for (const bare of only) {
         const watcher = this.#accounts.get(bare)
-        if (watcher !== undefined && !isHidden(watcher, stanza.from.full)) for (const session of watcher.sessions) show(session)
+        if (watcher === undefined || isHidden(watcher, stanza.from.full)) continue
+        // Who has ceased to watch meanwhile, as whoever blocks him has, is told that he goes, and not that he comes.
+        const comes = stanza.name === 'presence' && stanza.type === '' && watcher !== account
+        if (comes && (account === undefined || !watcher.contacts.includes(account))) continue
+        for (const session of watcher.sessions) show(session)
       }
     } else if (account !== undefined) {
       const { watchers, admitted } = account

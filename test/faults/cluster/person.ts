@@ -38,7 +38,7 @@ export interface PersonOptions {
 /** What lasts longer than a stream. */
 interface Session {
   readonly jid: string
-  readonly door: string
+  door: string
   readonly sinceMs: number
   /** For resumption (XEP-0198 §5). */
   readonly resumption: string
@@ -226,8 +226,7 @@ export class Person {
 
   async #connect(register: boolean): Promise<void> {
     const { user, password, websocket, doors } = this.#options
-    const known = doors().find(({ name }) => name === this.#session?.door)
-    const door = known ?? this.#wanted()
+    const door = doors().find(({ name }) => name === this.#session?.door) ?? this.#wanted()
     if (door === undefined) throw new Error('there is no edge')
     const stream = await connectTo(door, websocket)
     this.#stream = stream
@@ -242,7 +241,7 @@ export class Person {
     if (name !== 'success') throw new Error(`${user} cannot log in: ${name}`)
     await this.#open(stream)
     this.logins++
-    if (known !== undefined && (await this.#resume(this.#session!))) return
+    if (this.#session !== undefined && (await this.#resume(this.#session, door))) return
     await this.#bind(stream, door)
   }
 
@@ -270,8 +269,8 @@ export class Person {
     this.show()
   }
 
-  /** False where the session is gone (XEP-0198 §5). */
-  async #resume(session: Session): Promise<boolean> {
+  /** At whatever door. False where the session is gone (XEP-0198 §5). */
+  async #resume(session: Session, door: Door): Promise<boolean> {
     this.#stream!.send(`<resume xmlns='${NS_SM}' previd='${session.resumption}' h='${session.received}'/>`)
     const { name, attrs } = await this.#next(
       '<resumed/>',
@@ -280,6 +279,7 @@ export class Person {
     if (attrs.h !== undefined) this.#acked(session, Number(attrs.h))
     if (name !== 'resumed') return false
     this.resumptions++
+    session.door = door.name
     this.#isUp = true
     for (const { xml } of session.pending) this.#stream!.send(xml)
     this.request()
