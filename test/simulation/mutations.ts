@@ -18,7 +18,7 @@ import type { Members } from '#core/process.ts'
 import { ArchiveIds } from '#core/storage/archive-id.ts'
 import { Store } from '#core/storage/store.ts'
 import { Reader, Writer } from '#core/wire.ts'
-import { StreamManagement } from '#edge/sessions/stream-management.ts'
+import { Intake } from '#edge/sessions/intake.ts'
 import type { Table } from '#table/table.ts'
 
 export interface Mutation {
@@ -108,14 +108,14 @@ export const MUTATIONS: readonly Mutation[] = [
       }),
   },
   {
-    name: 'a session that goes to another edge leaves behind what its client has not acknowledged',
+    name: 'a session that goes to another edge begins to count anew there what its client says',
     patch: () => {
-      const { handOver } = StreamManagement.prototype
-      StreamManagement.prototype.handOver = function (this: StreamManagement) {
-        return { ...handOver.call(this), queue: [], waiting: [] }
+      const { goOn } = Intake.prototype
+      Intake.prototype.goOn = function (this: Intake, _received, toldPresence) {
+        goOn.call(this, 0, toldPresence)
       }
       return () => {
-        StreamManagement.prototype.handOver = handOver
+        Intake.prototype.goOn = goOn
       }
     },
   },
