@@ -8,6 +8,7 @@ import { Owner } from '#core/owner.ts'
 import type { OfAccounts } from '#core/ownership/held.ts'
 import { type BoundSession, Registry } from '#core/ownership/registry.ts'
 import type { ToldSession, ToldWatches } from '#core/ownership/resync-frame.ts'
+import { saidOf } from '#core/ownership/said.ts'
 import type { LazyPassage } from '#core/passage.ts'
 import type { Process, RunningRole } from '#core/process.ts'
 import type { RolePart } from '#core/role.ts'
@@ -30,6 +31,8 @@ declare module '#core/call.ts' {
     'presence.remove-account': { ask: Record<string, never>; tell: null }
     /** It has been deleted, or that has failed: what is known of it is read anew. */
     'presence.forget-account': { ask: Record<string, never>; tell: null }
+    /** As 'session.said' (router/answers.ts), of this role. */
+    'presence.said': { ask: { session: string }; tell: number | null }
     /** Whether this contact may see the account's presence. */
     'presence.seen-by': { ask: { contact: string }; tell: boolean }
   }
@@ -95,6 +98,10 @@ class PresencePart implements RolePart {
     this.calls = {
       'presence.remove-account': (account) => ordered(account, () => this.#removeAccount(parseJid(account))),
       'presence.forget-account': (account) => ordered(account, () => this.#forgetAccount(parseJid(account))),
+      'presence.said': (account, { session }) =>
+        new Promise((resolve, reject) =>
+          owner.inOrder(account, () => saidOf(owner, sessions, account, session).then(resolve, reject)),
+        ),
       'presence.seen-by': (account, { contact }) => this.#rosters.seenBy(parseJid(account), parseJid(contact)),
     }
   }
@@ -156,6 +163,7 @@ class PresencePart implements RolePart {
 
   #outbound(stanza: Stanza, origin: Origin, { age }: LazyPassage, done: () => void): void | Promise<void> {
     const session = this.#presences.sessionOf(stanza.from, origin)
+    if (origin.n > session.said) session.said = origin.n
     if (stanza.name === 'iq') return this.#owner.outboundIq(stanza, origin, done, age)
     const { to, type } = stanza
     if (to === undefined) {

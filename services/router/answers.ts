@@ -5,6 +5,7 @@ import type { CallHandlers } from '#core/call.ts'
 import { decodeStanza, encodeStanza } from '#core/envelope.ts'
 import { runIq } from '#core/iq.ts'
 import type { Owner } from '#core/owner.ts'
+import { saidOf } from '#core/ownership/said.ts'
 import type { AccountRow, ScramHash } from '#core/storage/accounts.ts'
 import type { MaybePromise } from '#core/storage/store.ts'
 import { StanzaError } from '#xmpp/error.ts'
@@ -23,6 +24,8 @@ declare module '#core/call.ts' {
     'session.bind': { ask: BindRequest & { readonly generation?: number }; tell: string }
     /** False where another session is bound to the resource now, and this one is not. */
     'session.stands': { ask: { session: string; resource: string }; tell: boolean }
+    /** How much of what its client has said has been handled in this role; null where there is no such session. Behind what it says now. */
+    'session.said': { ask: { session: string }; tell: number | null }
     /** The edge that has this session, or null where there is no such session. */
     'session.edge': { ask: { session: string }; tell: string | null }
     /** An iq to the host from a stream that has not logged in; tells its answer, both as encoded stanzas in base64. */
@@ -114,7 +117,7 @@ function bindCalls(
   owner: Owner,
   sessions: KnownSessions,
   ordered: Ordered,
-): Pick<CallHandlers, 'session.bind' | 'session.stands' | 'session.edge'> {
+): Pick<CallHandlers, 'session.bind' | 'session.stands' | 'session.edge' | 'session.said'> {
   return {
     'session.bind': (account, request) =>
       ordered(account, () => {
@@ -128,6 +131,7 @@ function bindCalls(
     // Not in order with its stanzas: one of them may wait for presence, which asks.
     'session.stands': (account, { session, resource }) => standsSession(sessions, account, session, resource),
     'session.edge': (account, { session }) => sessions.byId(account, session)?.edge ?? null,
+    'session.said': (account, { session }) => ordered(account, () => saidOf(owner, sessions, account, session)),
   }
 }
 

@@ -20,7 +20,10 @@ export async function startRouter(process: Process, { finishes = true } = {}): P
   const routing = new Routing(owner, sessions)
   const removals = new Removals(owner, sessions)
   const part: RolePart = {
-    outbound: (stanza, origin, passage, done) => routing.outbound(stanza, origin, passage, done),
+    outbound(stanza, origin, passage, done) {
+      if (process.members !== undefined) sessions.note(stanza.from, origin)
+      return routing.outbound(stanza, origin, passage, done)
+    },
     inbound: (stanza, passage, done) => routing.inbound(stanza, passage, done),
     returned: (stanza, passage, done) => routing.returned(stanza, passage, done),
     nobody: (stanza) => routing.nobody(stanza),

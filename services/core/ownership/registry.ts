@@ -1,6 +1,6 @@
 // The sessions an owner knows, by account. Soft state: an edge can tell it all again.
 import type { Jid } from '#xmpp/jid.ts'
-import type { Fields } from '../envelope.ts'
+import type { Fields, Origin } from '../envelope.ts'
 import type { Session } from '../module.ts'
 import type { Multicast } from '../multicast/multicast.ts'
 import type { OfAccounts } from './held.ts'
@@ -31,6 +31,8 @@ export class BoundSession implements Session {
   readonly jid: Jid
   available = false
   priority = 0
+  /** The last of what its client has said that has come to this role (XEP-0198 §4); kept where edges may die. */
+  said = 0
   /** Known to the router, where it is bound. */
   about: AboutSession | undefined = undefined
   readonly #multicast: Multicast
@@ -95,6 +97,12 @@ export class Registry {
     const session = this.byId(account, String(id))
     if (session !== undefined) session.edge = String(to)
     order({ edge: String(from), session: String(id) }, 'moved', { account, role })
+  }
+
+  /** What a client says has come. It may come again. */
+  note({ bare }: Jid, { session: id, n }: Origin): void {
+    const session = this.byId(bare, id)
+    if (session !== undefined && n > session.said) session.said = n
   }
 
   /** The latest of that resource: the end of one that was replaced may be heard of after the start of its successor. */

@@ -128,25 +128,28 @@ export class Moves {
 
   // --- what a session is resumed by
 
-  /** For a session that can be resumed; where the seal cannot be made, only here. */
-  resumeId({ id, jid }: EdgeSession): string {
+  /** For a session that can be resumed, whose client had said so much before it asked; where the seal cannot be made, only here. */
+  resumeId({ id, jid }: EdgeSession, base: number): string {
     if (this.#members === undefined) return randomId(ID_BYTES)
     if (this.#secret === undefined) {
       void this.#learnSecret()
       return randomId(ID_BYTES)
     }
-    return id + sealOf(this.#secret, id, jid.bare)
+    const name = base === 0 ? id : `${id}.${base.toString(36)}`
+    return name + sealOf(this.#secret, name, jid.bare)
   }
 
-  /** The session that it names, where it is one of this account's; undefined for whatever else. */
-  async #sessionNamed(previd: string, account: string): Promise<string | undefined> {
+  /** The session that it names, and what was said before, where it is one of this account's; undefined for whatever else. */
+  async #sessionNamed(previd: string, account: string): Promise<{ readonly id: string; readonly base: number } | undefined> {
     if (previd.length <= SEAL_LENGTH || previd.length > 3 * SEAL_LENGTH) return undefined
     const secret = this.#secret ?? (await this.#readSecret())
     this.#secret = secret
-    const id = previd.slice(0, -SEAL_LENGTH)
+    const name = previd.slice(0, -SEAL_LENGTH)
     const given = Buffer.from(previd.slice(-SEAL_LENGTH))
-    const seal = Buffer.from(sealOf(secret, id, account))
-    return given.length === seal.length && timingSafeEqual(given, seal) ? id : undefined
+    const seal = Buffer.from(sealOf(secret, name, account))
+    if (given.length !== seal.length || !timingSafeEqual(given, seal)) return undefined
+    const [id, base = '0'] = name.split('.')
+    return { id: id!, base: Number.parseInt(base, 36) }
   }
 
   // --- here, of a client that comes to us
@@ -171,8 +174,9 @@ export class Moves {
   }
 
   async #fetch(request: ResumeRequest): Promise<EdgeSession | undefined> {
-    const id = await this.#sessionNamed(request.previd, request.account)
-    if (id === undefined || this.#closing) return undefined
+    const named = await this.#sessionNamed(request.previd, request.account)
+    if (named === undefined || this.#closing) return undefined
+    const { id } = named
     const before = this.#fetching.get(id)
     if (before !== undefined) await before.catch(() => {})
     const here = this.#edge.resumables.get(request.previd)
@@ -180,6 +184,25 @@ export class Moves {
     const fetching = this.#search(id, request).finally(() => this.#fetching.delete(id))
     this.#fetching.set(id, fetching)
     return fetching
+  }
+
+  /**
+   * How much of a session that cannot be resumed any more was handled, for its edge is dead (§5); undefined where nobody knows: its
+   * owners have ended it.
+   */
+  async handledOf(previd: string, account: string): Promise<number | undefined> {
+    try {
+      const named = await this.#sessionNamed(previd, account)
+      if (named === undefined) return undefined
+      const { id: session, base } = named
+      const atRouter = await this.#caller.ask('router', account, 'session.said', { session })
+      if (atRouter === null) return undefined
+      const atPresence = await this.#caller.ask('presence', account, 'presence.said', { session })
+      return Math.max(0, Math.max(atRouter, atPresence ?? 0) - base) >>> 0
+    } catch (error) {
+      this.#edge.log.warn('session.not_found', { account, error })
+      return undefined
+    }
   }
 
   async #search(id: string, request: ResumeRequest): Promise<EdgeSession | undefined> {

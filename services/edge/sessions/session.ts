@@ -293,7 +293,7 @@ export class EdgeSession implements Receiving, Speaker, Timed {
     const { limits, moves, resumables } = this.#edge
     try {
       const resumeS = resumeSecondsOf(element, limits.resumeSeconds)
-      const id = resumeS > 0 ? moves.resumeId(this) : ''
+      const id = resumeS > 0 ? moves.resumeId(this, this.#intake.received) : ''
       this.#out.sm = new StreamManagement(id, resumeS, this.#intake.received, keptLimits(limits))
     } catch (error) {
       if (!(error instanceof StanzaError)) throw error

@@ -135,7 +135,9 @@ export function resumeSession(
   const refuse = (): void => {
     stream.pause()
     edge.ended.ask(previd, account.bare, (h) => {
-      to.refused(failed('item-not-found', h)) // §5
+      if (h === undefined && edge.moves.mayBeElsewhere)
+        stream.wait(edge.moves.handledOf(previd, account.bare), (h) => to.refused(failed('item-not-found', h)))
+      else to.refused(failed('item-not-found', h)) // §5
       stream.resume()
     })
   }
