@@ -48,6 +48,8 @@ interface Shown {
   }
 }
 
+/** So many are looked for one by one. */
+const FEW = 4
 /** Arrays up to here grow by one, others as the engine does it. */
 const EXACT_MAX = 32
 
@@ -163,6 +165,13 @@ export class Audience<S extends { readonly id: string }> {
     return this.#accounts.get(account)?.sessions.includes(session) ?? false
   }
 
+  /** The account watches this contact, or is it. */
+  sees(account: string, contact: string): boolean {
+    if (account === contact) return true
+    const watcher = this.#accounts.get(account)
+    return watcher !== undefined && this.#accounts.get(contact)?.watchers.includes(watcher) === true
+  }
+
   contactsOf(account: string): readonly string[] {
     return this.#accounts.get(account)?.contacts.map(({ bare }) => bare) ?? NONE
   }
@@ -258,14 +267,20 @@ export class Audience<S extends { readonly id: string }> {
     return from.length === 0 ? [] : seen.map((resource) => ({ resource, from }))
   }
 
-  /** Calls `show` for each session that what is shown goes to. */
+  /**
+   * Calls `show` for each session that what is shown goes to. Who is named and watches the contact no more, as his owner has said
+   * meanwhile, is shown nothing but that something is gone.
+   */
   forEach(shown: Shown, show: (session: S) => void): void {
     const { contact, only, stanza } = shown
     const account = this.#accounts.get(contact)
     if (only !== undefined) {
+      const watching = account === undefined || only.length <= FEW ? account?.watchers : new Set(account.watchers)
       for (const bare of only) {
         const watcher = this.#accounts.get(bare)
-        if (watcher !== undefined && !isHidden(watcher, stanza.from.full)) for (const session of watcher.sessions) show(session)
+        if (watcher === undefined || isHidden(watcher, stanza.from.full)) continue
+        if (stanza.type !== 'unavailable' && !isAmong(watching, watcher)) continue
+        for (const session of watcher.sessions) show(session)
       }
     } else if (account !== undefined) {
       const { watchers, admitted } = account
@@ -419,6 +434,10 @@ export class Audience<S extends { readonly id: string }> {
   #forgetUnseen(account: Account<S>): void {
     if (!account.isSeen) account.seen = undefined
   }
+}
+
+function isAmong<T>(list: readonly T[] | ReadonlySet<T> | undefined, one: T): boolean {
+  return list !== undefined && (list instanceof Set ? list.has(one) : (list as readonly T[]).includes(one))
 }
 
 function isHidden({ hidden }: { readonly hidden: ReadonlySet<string> | undefined }, full: string): boolean {
