@@ -140,7 +140,8 @@ export class TestServer implements AsyncDisposable {
     audience.forEach(shown, show)
     for (const session of shown.sessions) {
       const client = this.#clientAt(edge, session)
-      if (client?.present && !audience.isHidden(client.jid.bare, shown.stanza.from.full)) show(client)
+      if (!client?.present || audience.isHidden(client.jid.bare, shown.stanza.from.full)) continue
+      if (shown.stanza.type === 'unavailable' || audience.sees(client.jid.bare, shown.contact)) show(client)
     }
   }
 

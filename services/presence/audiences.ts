@@ -103,17 +103,22 @@ export class Audiences {
    */
   publish(account: Jid, shown: Stanza, { filter = '', only, others = false, at }: ShownOptions): void {
     const { bare } = account
-    if (at !== undefined && only !== undefined) {
-      const to: ShownTo = at.session === '' ? { only, filter } : { only: [], sessions: [at.session], filter }
-      return this.#owner.commit.after(bare, () => this.#owner.multicast.shown(at.edge, bare, shown, to))
-    }
+    if (at !== undefined && only !== undefined)
+      return this.#owner.commit.after(bare, () => {
+        const place = this.watches.at(bare, at.edge)
+        if (!only.some((watcher) => watcher === bare || place?.isAdmitted(watcher))) return // any more
+        const to: ShownTo = at.session === '' ? { only, filter } : { only: [], sessions: [at.session], filter }
+        this.#owner.multicast.shown(at.edge, bare, shown, to)
+      })
     if (only === undefined && this.#resources.isOnline(bare) && !this.#doubtful.has(bare))
       return this.#owner.commit.after(bare, () => this.#show(bare, shown, filter))
     this.#owner.inOrder(bare, () =>
       this.#resources.read(account, (items, hidden) => {
         const chosen = only && new Set(only)
         const may = (watcher: string): boolean =>
-          (chosen === undefined ? seenBy(items.get(watcher)) : chosen.has(watcher)) && !hidden?.(parseJid(watcher))
+          (chosen === undefined || others ? seenBy(items.get(watcher)) : true) &&
+          chosen?.has(watcher) !== false &&
+          !hidden?.(parseJid(watcher))
         this.#owner.commit.after(bare, () => this.#showSome(bare, shown, { filter, others }, may))
       }),
     )
@@ -295,7 +300,7 @@ export class Audiences {
       return this.#owner.hooks.emit('presence.greeted', greeted)?.then(() => after(NOTHING)) ?? after(NOTHING)
     }
     const to: ShownTo = session === '' ? { only: [watcher] } : { only: [], sessions: [session] }
-    if (isKnown) return after(() => this.#greet(bare, place, watcher, to))
+    if (isKnown) return after(() => place?.isAdmitted(watcher) && this.#greet(bare, place, watcher, to)) // unless what is staged takes that back
     return this.#resources.read(contact, (items, hidden) => {
       if (hidden?.(parseJid(watcher))) return after(NOTHING)
       if (!seenBy(items.get(watcher))) return after(() => this.#refuse(contact, watcher))

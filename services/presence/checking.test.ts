@@ -107,6 +107,26 @@ test('XEP-0191 §3.3: directed presence that was refused, to one who is blocked,
   expect(romeo.connection.take()).not.toContain(bareOf(juliet.jid))
 })
 
+test('whom an account sees since, and its last owner died before he could tell its edges, it sees by the next one', async () => {
+  const { cluster, presence1, presence2, romeo, juliet, takenBy } = await stage()
+  expect(romeo.sees(juliet.jid)).toBeUndefined()
+  for (const [one, other] of [
+    [romeo, juliet],
+    [juliet, romeo],
+  ] as const) {
+    const key = { pk: `a#${bareOf(one.jid)}`, sk: `roster#${bareOf(other.jid)}` }
+    const item = { ...JSON.parse(Buffer.from((await cluster.table.get(key))!.value).toString()), subscription: 'both' }
+    await cluster.table.put({ ...key, version: '~999999991', value: Buffer.from(JSON.stringify(item)) })
+  }
+  presence1.kill()
+  await takenBy(presence2)
+  const third = cluster.start('presence')
+  await cluster.settled()
+  presence2.kill()
+  await takenBy(third)
+  await cluster.until(() => romeo.sees(juliet.jid) === 'available', 'he sees her')
+})
+
 test('what waits is shown when its account is handed over', async () => {
   const { cluster, presence1, romeo, juliet } = await stage({ config: { presence: { windowMs: 60_000 } } })
   for (const text of ['one', 'two']) romeo.send(`<presence><status>${text}</status></presence>`)

@@ -2,7 +2,7 @@
 //
 // Edges have told who watches whom, and who is admitted (core/ownership/resync.ts). That may be wrong: the owner before may have died
 // between a change of the roster and what he would have said of it. So an account is in doubt until it has been settled: before
-// it shows anything, or here, in the background, a few at a time. Nobody waits for that.
+// it shows anything, or here, in the background, a few at a time. Nobody waits for that. Its edges are told again whom it watches, too.
 
 import type { Owner } from '#core/owner.ts'
 import type { OfAccounts } from '#core/ownership/held.ts'
@@ -86,6 +86,8 @@ export class Checking {
       if (this.#audiences.isDoubtful(bare)) this.#audiences.settle(account, items, hidden, true)
       for (const { sessionId, presence } of this.#resources.shown(bare))
         if (sessions.has(sessionId)) this.#audiences.broadcast(bare, presence)
+      // Nor may its edges have been told of all whom it sees since.
+      for (const session of this.#resources.available(bare)) this.#audiences.watch(session, account, items, hidden)
     })
   }
 

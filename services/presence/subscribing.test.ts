@@ -353,6 +353,29 @@ describe('durability', () => {
     expect(story(all.juliet)).toEqual(['unavailable from orchard', 'push romeo: from', 'unsubscribed from romeo'])
   })
 
+  test('§3.2.2: a resource of the contact that comes online while that is being stored sees nothing: it used to let him in again', async () => {
+    await using all = await parted()
+    const { romeo, juliet, server } = all
+    const phone = await server.bind(`${JULIET}/phone`)
+    romeo.send(romeo.stanza('presence', { to: parseJid(JULIET), type: 'unsubscribed' }))
+    await all.settle()
+    phone.available()
+    await all.settle()
+    await all.back()
+    expect(story(juliet)).toEqual([
+      'available from phone',
+      'unavailable from orchard',
+      'push romeo: from',
+      'unsubscribed from romeo',
+    ])
+    romeo.send(romeo.stanza('presence', {}, el('status', NS_CLIENT, {}, 'a secret')))
+    await server.quiet()
+    for (const client of [juliet, phone])
+      expect(client.received.filter(({ name, type, from }) => name === 'presence' && type === '' && from.bare === ROMEO)).toEqual(
+        [],
+      )
+  })
+
   test('presence that is directed to a contact behind the end of his subscription comes behind it, and so does its end', async () => {
     await using all = await parted()
     all.romeo.send(all.romeo.stanza('presence', { to: parseJid(JULIET), type: 'unsubscribed' }))

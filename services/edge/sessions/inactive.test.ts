@@ -180,7 +180,10 @@ async function bound(puppets: Puppets, more = '', framing: 'stream' | 'frame' = 
   return { connection, session }
 }
 
-function show({ owners, process }: Puppets, session: string, shown: Stanza): Promise<void> {
+/** To a session, which watches whoever it is of. */
+function show({ edge, owners, process }: Puppets, session: string, shown: Stanza): Promise<void> {
+  const watching = edge.sessions.get(session)
+  if (watching !== undefined) edge.watching.audience.watch(watching.jid.bare, watching, [shown.from.bare])
   owners.multicast.shown(process.id, shown.from.bare, shown, { only: [], sessions: [session] })
   return settled()
 }

@@ -60,6 +60,15 @@ describe('RFC 6121 §4.2 who is shown a presence', () => {
     expect(show(`${ROMEO}/x`, '', [])).toEqual([])
   })
 
+  test('are not those whose owner has said meanwhile that they do not watch the contact: a greeting that crossed it used to be shown', () => {
+    online(BOB, 'b1', ROMEO)
+    expect([show(`${ROMEO}/x`, '', [BOB]), audience.sees(BOB, ROMEO)]).toEqual([['b1'], true])
+    audience.unwatch(BOB, [ROMEO])
+    expect([show(`${ROMEO}/x`, '', [BOB]), audience.sees(BOB, ROMEO)]).toEqual([[], false])
+    expect(show(`${ROMEO}/x`, 'unavailable', [BOB])).toEqual(['b1']) // it may have been seen
+    expect(audience.sees(BOB, BOB)).toBe(true)
+  })
+
   test('are not those who see other resources of the same contact, and not this one (XEP-0191 §6)', () => {
     audience.hide(BOB, [`${ROMEO}/x`])
     online(BOB, 'b1', ROMEO)

@@ -48,6 +48,8 @@ interface Shown {
   }
 }
 
+/** So many are looked for one by one. */
+const FEW = 4
 /** Arrays up to here grow by one, others as the engine does it. */
 const EXACT_MAX = 32
 
@@ -163,6 +165,13 @@ export class Audience<S extends { readonly id: string }> {
     return this.#accounts.get(account)?.sessions.includes(session) ?? false
   }
 
+  /** The account watches this contact, or is it. */
+  sees(account: string, contact: string): boolean {
+    if (account === contact) return true
+    const watcher = this.#accounts.get(account)
+    return watcher !== undefined && this.#accounts.get(contact)?.watchers.includes(watcher) === true
+  }
+
   contactsOf(account: string): readonly string[] {
     return this.#accounts.get(account)?.contacts.map(({ bare }) => bare) ?? NONE
   }
@@ -174,7 +183,7 @@ export class Audience<S extends { readonly id: string }> {
     const seen: string[] = []
     for (const contact of [watcher, ...watcher.contacts]) {
       const { bare, watchers, admitted, doubtful, seen: resources = NONE } = contact
-      if (contact !== watcher && !isAmong(watchers, watcher, admitted + doubtful)) continue
+      if (contact !== watcher && !isWithin(watchers, watcher, admitted + doubtful)) continue
       for (const resource of resources) seen.push(`${bare}/${resource}`)
     }
     return seen
@@ -271,17 +280,19 @@ export class Audience<S extends { readonly id: string }> {
     return from.length === 0 ? [] : seen.map((resource) => ({ resource, from }))
   }
 
-  /** Calls `show` for each session that what is shown goes to. */
+  /**
+   * Calls `show` for each session that what is shown goes to. Who is named and watches the contact no more, as his owner has said
+   * meanwhile, is shown nothing but that something is gone.
+   */
   forEach(shown: Shown, show: (session: S) => void): void {
     const { contact, only, stanza } = shown
     const account = this.#accounts.get(contact)
     if (only !== undefined) {
+      const watching = account === undefined || only.length <= FEW ? account?.watchers : new Set(account.watchers)
       for (const bare of only) {
         const watcher = this.#accounts.get(bare)
         if (watcher === undefined || isHidden(watcher, stanza.from.full)) continue
-        // Who has ceased to watch meanwhile, as whoever blocks him has, is told that he goes, and not that he comes.
-        const comes = stanza.name === 'presence' && stanza.type === '' && watcher !== account
-        if (comes && (account === undefined || !watcher.contacts.includes(account))) continue
+        if (stanza.type !== 'unavailable' && !isAmong(watching, watcher)) continue
         for (const session of watcher.sessions) show(session)
       }
     } else if (account !== undefined) {
@@ -438,6 +449,10 @@ export class Audience<S extends { readonly id: string }> {
   }
 }
 
+function isAmong<T>(list: readonly T[] | ReadonlySet<T> | undefined, one: T): boolean {
+  return list !== undefined && (list instanceof Set ? list.has(one) : (list as readonly T[]).includes(one))
+}
+
 function isHidden({ hidden }: { readonly hidden: ReadonlySet<string> | undefined }, full: string): boolean {
   return hidden?.has(full) === true
 }
@@ -447,7 +462,7 @@ function sessionsOf<S>(accounts: readonly Account<S>[]): S[] {
 }
 
 /** RFC 6121 §4.3.2: that of a bare JID is of all its resources. */
-function isAmong<T>(all: readonly T[], one: T, count: number): boolean {
+function isWithin<T>(all: readonly T[], one: T, count: number): boolean {
   const at = all.indexOf(one)
   return at >= 0 && at < count
 }

@@ -74,6 +74,8 @@ describe('XEP-0115 §6.2: a client is asked for what its hash stands for', () =>
     await phone.say(available(verOf(GARDENS)))
     await phone.answer(phone.asked()!.id, GARDENS)
     const sessions = [phone.session.id, desk.session.id]
+    const { audience } = puppets.edge.watching
+    for (const { session } of [phone, desk]) audience.watch(session.jid.bare, session, ['juliet@example.org'])
     const shown = (id: string, filter: string) => {
       const event = stanza('message', parseJid('juliet@example.org'), { id, type: 'headline' })
       puppets.owners.multicast.shown(puppets.process.id, 'juliet@example.org', event, { only: [], sessions, filter })

@@ -169,6 +169,16 @@ describe('RFC 6121 §3 what changes in a roster', () => {
     ])
   })
 
+  test('is no longer greeted by a contact whose greeting has crossed the news', async () => {
+    const { connection, session, order, show } = await setUp()
+    const greeting = { only: [], sessions: [session.id] }
+    await show('balcony', '', greeting)
+    await order('unwatch', '', { account: ROMEO, contacts: JULIET })
+    await show('chamber', '', greeting)
+    await show('balcony', 'unavailable', greeting)
+    expect(seen(connection)).toEqual(['balcony', 'balcony unavailable'])
+  })
+
   test('takes away at once what a contact does not want to show any more', async () => {
     const { connection, admit, show, revoke } = await setUp()
     await admit(ROMEO)

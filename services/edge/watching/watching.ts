@@ -132,7 +132,7 @@ export class Watching {
 
   #show(shown: Shown): void {
     const { audience } = this
-    const { filter, stanza, sessions } = shown
+    const { contact, filter, stanza, sessions } = shown
     const out = new Broadcast(stanza, this.#clock)
     out.isNew = audience.note(shown)
     let count = 0
@@ -144,6 +144,7 @@ export class Watching {
     for (let i = 0; i < sessions.length; i++) {
       const session = this.#sessions.get(sessions[i]!)
       if (session?.present !== true || audience.isHidden(session.jid.bare, stanza.from.full)) continue
+      if (stanza.type !== 'unavailable' && !audience.sees(session.jid.bare, contact)) continue // it was to be greeted
       if (session.held && session.jid.full === stanza.from.full) session.held = false
       show(session)
     }
