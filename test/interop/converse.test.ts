@@ -133,6 +133,32 @@ describe.skipIf(chromium === undefined)('Converse.js', { timeout: 40_000 }, () =
     expectNoComplaints()
   })
 
+  test('in two browsers of one user both show what either says and what is said to either (XEP-0280)', async () => {
+    const [j, r] = (await people(server, 'juliet', 'romeo')) as [Account, Account]
+    const romeo = await comeOnline(r)
+    const second = await openBrowser(chromium!)
+    try {
+      const other = new ConverseJs(second, server)
+      for (const one of [page, other]) {
+        await one.open(url)
+        await one.login(j)
+        if (one === page) await page.addContact(r.jid, 'Romeo')
+        await one.openChat(r.jid)
+      }
+      await page.say(r.jid, 'from the first')
+      const { attrs } = await romeo.stanzas.next('what the first says', saying('from the first'))
+      await other.reads(r.jid, 'from the first', 'me')
+      await romeo.send(chat(attrs.from!, 'to the first alone'))
+      for (const one of [page, other]) await one.reads(r.jid, 'to the first alone', 'them')
+      await other.say(r.jid, 'from the second')
+      await page.reads(r.jid, 'from the second', 'me')
+      await second.picture('converse-carbons')
+      expectNoComplaints()
+    } finally {
+      await second.close()
+    }
+  })
+
   test('a wrong password is refused where one can see it', async () => {
     const [j] = (await people(server, 'juliet')) as [Account]
     await page.open(url)
