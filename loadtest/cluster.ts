@@ -1,17 +1,18 @@
 // What a cluster costs beyond its CPU, which loadtest/bench has: time on the way, requests to the table, and a mass reconnect.
 //
-//   taskset -c 1 node loadtest/cluster.ts [--only latency,units,reconnect] [--rounds 2] [--users 2000] [--logins 200]
+//   taskset -c 1 node loadtest/cluster.ts [--only latency,units,reconnect,resume] [--rounds 2] [--users 2000] [--logins 200]
 //
 // Starts all it measures, on core 0 (DynamoDB Local on core 1, beside the clients), and prints tables. It needs nats-server
 // (scripts/nats-server.sh) and DynamoDB Local (scripts/dynamodb-local.sh), and takes about eight minutes.
 import { parseArgs } from 'node:util'
 import { latency } from './cluster/latency.ts'
 import { reconnect } from './cluster/reconnect.ts'
+import { resume } from './cluster/resume.ts'
 import { units } from './cluster/units.ts'
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'latency,units,reconnect' },
+    only: { type: 'string', default: 'latency,units,reconnect,resume' },
     rounds: { type: 'string', default: '2' },
     users: { type: 'string', default: '2000' },
     logins: { type: 'string', default: '200' },
@@ -20,6 +21,7 @@ const { values } = parseArgs({
 const parts: Readonly<Record<string, () => Promise<string[]>>> = {
   latency: () => latency(Number(values.rounds)),
   units,
+  resume: () => resume({ users: Math.min(Number(values.users), 500) }),
   reconnect: () => reconnect({ users: Number(values.users), loginsPerSecond: Number(values.logins) }),
 }
 // There are more of these than Node takes for a mistake.
