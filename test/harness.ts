@@ -169,11 +169,11 @@ export class TestServer implements AsyncDisposable {
   }
 
   /** Binds a session. Rejects with the StanzaError of a refusal. */
-  async bind(full: string): Promise<TestClient> {
+  async bind(full: string, flags: readonly string[] = []): Promise<TestClient> {
     const jid = parseJid(full)
     const session = randomId(9)
     const edge = this.#edges[this.#bound++ % this.#edges.length]!
-    const request = { edge: edge.id, session, resource: jid.resource }
+    const request = { edge: edge.id, session, resource: jid.resource, flags }
     const bound = await this.caller.ask('router', jid.bare, 'session.bind', request)
     const client = new TestClient(this, edge, session, parseJid(bound))
     this.#clients.set(session, client)

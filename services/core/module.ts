@@ -198,6 +198,9 @@ export interface IqCall {
 /** Returns the result's payload, or nothing for an empty result. Throws a StanzaError to answer with an error. */
 export type IqHandler = (call: IqCall) => Element | void | Promise<Element | void>
 
+/** The flag of a session that was bound with its login (XEP-0386): its client reads what it has missed in the archive. */
+export const BOUND_WITH_LOGIN = 'bind2'
+
 /** One bound resource, as its owner knows it. */
 export interface Session {
   /** Its id, and the edge that holds its socket. */

@@ -29,7 +29,7 @@ const OF_ROLES: Readonly<Record<string, readonly ImplementedXep[]>> = {
     { number: '0352', version: '1.0.0' },
   ],
   'edge/streams': [
-    { number: '0386', version: '1.1.0', status: 'partial' }, // without the archive's ends in <bound/>; offline messages are sent
+    { number: '0386', version: '1.1.0', status: 'partial' }, // without the archive's ends in <bound/>
     { number: '0388', version: '1.0.4', status: 'partial' }, // without tasks
     { number: '0478', version: '0.2.0' },
   ],

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { manualClock } from '#core/clock.ts'
+import type { AnyModule } from '#core/module.ts'
 import { memoryTable } from '#table/memory.ts'
 import type { Table } from '#table/table.ts'
 import { flakyTable, type HarnessOptions, harness, type TestClient, type TestServer } from '#test/harness.ts'
 import { parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_DELAY } from '#xmpp/ns.ts'
 import { type Element, el, find, type Stanza, stanzaOfBytes } from '#xmpp/stanza.ts'
+import mam from './mam.ts'
 import offline from './offline.ts'
 
 const JULIET = 'juliet@example.org'
@@ -433,4 +435,22 @@ test('a message over what a row takes is refused, not lost', async () => {
   await server.quiet()
   expect(errors(romeo)).toEqual(['service-unavailable'])
   expect(await entries(server)).toBe(0)
+})
+
+describe('XEP-0386 §3.2 a session that was bound with its login', () => {
+  test('is not sent what it finds in the archive, and what it does not find there; nobody is sent it later', async () => {
+    for (const modules of [[offline, mam], [offline]] as AnyModule[][]) {
+      await using server = await harness(modules)
+      await server.account('juliet@example.org')
+      const romeo = await server.online('romeo@example.org/orchard')
+      romeo.message('juliet@example.org', 'while she was away')
+      await server.quiet()
+      const juliet = await server.bind('juliet@example.org/balcony', ['bind2'])
+      juliet.available()
+      await server.quiet()
+      expect(juliet.bodies()).toEqual(modules.length === 2 ? [] : ['while she was away'])
+      const chamber = await server.online('juliet@example.org/chamber')
+      expect(chamber.bodies()).toEqual([])
+    }
+  })
 })

@@ -16,7 +16,7 @@
 
 import { readStanza, writeStanza } from '#core/envelope.ts'
 import { DROP, type OfflineMessage } from '#core/hooks.ts'
-import { type App, defineModule, type Session } from '#core/module.ts'
+import { type App, BOUND_WITH_LOGIN, defineModule, type Session } from '#core/module.ts'
 import { archiveIdTime } from '#core/storage/archive-id.ts'
 import { NS_PORTABLE, stanzaText } from '#core/storage/portable.ts'
 import type { AccountJournal, AccountRecord, MaybePromise } from '#core/storage/store.ts'
@@ -27,6 +27,7 @@ import { type Jid, parseJid } from '#xmpp/jid.ts'
 import { NS_CLIENT, NS_HINTS, NS_PING, NS_SID } from '#xmpp/ns.ts'
 import { el, type Stanza, stanza } from '#xmpp/stanza.ts'
 import { asBuffer } from '#xmpp/xml.ts'
+import { hasIdOf } from './stanza-id.ts'
 
 const NS_CHAT_STATES = 'http://jabber.org/protocol/chatstates'
 
@@ -233,8 +234,10 @@ class Spool {
   async #givePortion(account: Jid, session: Session, first: boolean): Promise<void> {
     const isBlocked = await this.#blocking?.blockedBy(account)
     const { entries, more } = await this.#portion(account)
+    const readsArchive = session.has(BOUND_WITH_LOGIN) // XEP-0386 §3.2: what is there is not sent, but for what is not
     for (const { id, entry } of entries) {
       const message = readStanza(new Reader(entry))
+      if (readsArchive && hasIdOf(message, account)) continue
       if (!isBlocked?.(message.from)) this.#app.push(session, delayed(message, account, archiveIdTime(id)))
     }
     if (first && entries.length === 0) return this.#forgetKept(account)

@@ -135,7 +135,9 @@ describe('talking', () => {
     const [j, r] = (await people(server, 'juliet', 'romeo')) as [Account, Account]
     const juliet = await comeOnline(j)
     const sentAt = Date.now()
-    await juliet.send(chat(r.jid, 'Parting is such sweet sorrow'))
+    // In no archive: what is there, a client that binds as this one does (XEP-0386 §3.2) is to read there.
+    const hint = xml('no-permanent-store', { xmlns: 'urn:xmpp:hints' })
+    await juliet.send(xml('message', { to: r.jid, type: 'chat' }, xml('body', {}, 'Parting is such sweet sorrow'), hint))
     await juliet.iq('get', undefined, rosterQuery()) // answered after the message was handled (RFC 6120 §10.1)
     const romeo = await comeOnline(r)
     const message = await romeo.stanzas.next('what waited for him', saying('Parting is such sweet sorrow'))

@@ -202,7 +202,7 @@ describe('XEP-0386 §3.2 a bind with the login', () => {
       new RegExp(`<bound xmlns='${NS_BIND2}'><enabled xmlns='${NS_SM}' id='[^']+' max='300' resume='true'/></bound>`),
     )
     const [session] = edge.sessions.values()
-    expect(session!.flags).toEqual(['flagged'])
+    expect(session!.flags).toEqual(['bind2', 'flagged'])
     connection.send(`<presence/><r xmlns='${NS_SM}'/>`)
     expect(await connection.until('<a ')).toContain("h='1'")
   })

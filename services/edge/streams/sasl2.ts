@@ -8,6 +8,7 @@
 // A resource is stable for a client that names itself: what it is named by is hashed, so that nobody learns it. Offered inside TLS
 // alone (§4). Whatever else a client sends before the end of the exchange ends its stream.
 import { createHash } from 'node:crypto'
+import { BOUND_WITH_LOGIN } from '#core/module.ts'
 import { StanzaError } from '#xmpp/error.ts'
 import { type Jid, JidError, parseJid, prepareResource } from '#xmpp/jid.ts'
 import { NS_SASL } from '#xmpp/ns.ts'
@@ -190,7 +191,7 @@ class Success {
       this.#stream.authenticated(account, generation)
       return this.#say(account, failure, false)
     }
-    const flags = flagsOf(this.#edge, bind)
+    const flags = [BOUND_WITH_LOGIN, ...flagsOf(this.#edge, bind)]
     startSession({ account, resource: resource(account), flags, generation }, this.#edge, this.#stream, (made) => {
       if (made instanceof StanzaError) return this.#refuse('temporary-auth-failure', made.text)
       this.#stream.authenticated(account, generation)
